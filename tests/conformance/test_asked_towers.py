@@ -13,7 +13,7 @@ from tiny_models import FEW, livened
 from torch import Tensor, nn
 
 import heedmap
-from heedmap.attention.steps import Steps
+from heedmap.attention.beginnings import Steps
 from heedmap.errors import HeedmapError, MixingError, UnfollowedAttentionError
 
 Built = tuple[nn.Module, dict[str, Tensor]]

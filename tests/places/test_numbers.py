@@ -58,8 +58,9 @@ def test_put_together_they_say_the_same(call: Callable[..., Tensor], axis: int) 
     known = dict(zip(map(id, parts), (numbers(2, 1, 1), numbers(1, 3, 1), numbers(2, 3, 4)), strict=True))
     for several in (parts[:1], parts[:2], parts):
         expected = call([known[id(t)].expand(t.shape) for t in several], axis)
-        assert torch.equal(moves.moved(call, (several, axis), {}, None, lambda t: known[id(t)]), expected)
-        assert torch.equal(moves.moved(call, (several,), {"dim": axis}, None, lambda t: known[id(t)]), expected)
+        for args, options in (((several, axis), {}), ((several,), {"dim": axis})):
+            made = moves.TorchCall(call, args, options, None, several)
+            assert torch.equal(moves.moved(made, lambda t: known[id(t)]), expected)
 
 
 def test_compact_numbers_say_the_same() -> None:
@@ -160,3 +161,15 @@ def test_maps_are_the_same_however_small_companions_are(case: Case, monkeypatch:
         maps.append(heedmap.explain(case.model(), case.given(1), target=case.target))
     for name, segment in maps[0].segments.items():
         assert torch.equal(segment.relevance, maps[1].segments[name].relevance)
+
+
+@pytest.mark.parametrize(
+    ("func", "args"), [(Tensor.view, (3, 4)), (Tensor.__getitem__, ((slice(None), [5, 0]),)), (Tensor.repeat, (1, 2))]
+)
+def test_numbers_of_ids_on_another_device_are_moved_with_them(
+    func: Callable[..., Tensor], args: tuple[Any, ...]
+) -> None:
+    torch.manual_seed(0)
+    ids, known = torch.zeros(2, 6, dtype=torch.int64, device="meta"), numbers(2, 6)
+    call = moves.TorchCall(func, (ids, *args), {}, func(ids, *args), [ids])
+    assert torch.equal(moves.moved(call, lambda t: known if t is ids else None), func(known, *args))

@@ -1,17 +1,22 @@
-"""An attention that is computed in blocks (windows, chunks, frames, choices): which tokens the rows of its blocks are."""
+"""Attention in blocks (windows, chunks, frames, choices), or in one: which tokens its rows are, and how it is recorded."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from heedmap.attention.attention import Attention, Block, HeadRows
-from heedmap.attention.numbers import Ids, distinct
+from heedmap.attention.attention import Attention, Block, HeadRows, versions
+from heedmap.attention.companions import Lost
+from heedmap.attention.mixers import MixingTape
+from heedmap.attention.numbers import NOTHING, Ids, distinct, rows_reached
+from heedmap.attention.operations import FusedCall
+from heedmap.attention.tags import Source, Tag
 
 Rows = Int[Tensor, "blocks rows"]
 
@@ -25,7 +30,7 @@ class BlockLayout(NamedTuple):
     """
 
     axes: tuple[int, ...]
-    order: Int[Tensor, "blocks heads"]
+    order: Int[Tensor, "blocks heads"] = torch.zeros(0, 0, dtype=torch.int64)
 
     def apply(self, tensor: Tensor) -> HeadRows:
         """``tensor`` as (blocks, heads, rows, features)."""
@@ -35,10 +40,8 @@ class BlockLayout(NamedTuple):
 def laid(tensor: Tensor, order: Int[Tensor, "blocks heads"]) -> HeadRows:
     """(…, rows, features) as (blocks, heads, rows, features); no copy where it is so ordered."""
     blocks, heads = order.shape
-    if (
-        torch.equal(order, torch.arange(order.numel()).reshape(order.shape))
-        and tensor.shape[:-2].numel() == order.numel()
-    ):
+    is_ordered = torch.equal(order, torch.arange(order.numel()).reshape(order.shape))
+    if is_ordered and tensor.shape[:-2].numel() == order.numel():
         return tensor.reshape(blocks, heads, *tensor.shape[-2:])
     return tensor.reshape(-1, *tensor.shape[-2:])[order.to(tensor.device)]
 
@@ -62,6 +65,7 @@ class BlockAttention(Attention):
             others; (blocks, rows) where these have calls of their own.
     """
 
+    layout: BlockLayout  # type: ignore[assignment]
     query_ids: Ids = field(default_factory=lambda: torch.zeros(0, 0))
     key_ids: Ids = field(default_factory=lambda: torch.zeros(0, 0))
     query_rows: Rows = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
@@ -109,9 +113,8 @@ class BlockAttention(Attention):
 
     def touched(self, gradient: Tensor) -> Tensor:
         """See :meth:`Attention.touched`."""
-        touched = torch.zeros(self.batch * self.queries + 1, dtype=torch.bool, device=gradient.device)
-        touched[self.query_rows.to(gradient.device)[(self.layout.apply(gradient) != 0).any(-1).any(1)]] = True
-        return touched[:-1].reshape(self.batch, self.queries)
+        reached = (self.layout.apply(gradient) != 0).any(-1).any(1)
+        return rows_reached(self.query_rows, reached, self.batch, self.queries)
 
 
 def grouped(query_ids: Ids, key_ids: Ids) -> Int[Tensor, "blocks heads"] | None:
@@ -158,3 +161,184 @@ def twice(ids: Ids) -> bool:
     """Whether a row has one number twice; (entries, rows)."""
     ordered = ids.sort(-1).values
     return bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any())
+
+
+# -- the recorder -----------------------------------------------------------------------------------------------------
+
+
+class AttendingTape(MixingTape):
+    """A recorder that knows attention by the tokens of its rows and keys."""
+
+    _attended = 0
+
+    def _fused(self, call: FusedCall) -> Tensor:
+        out, query, given = call.run(), call.query, call[:3]
+        tags = [self.tag(t) for t in given]
+        lost = next((k for t in given if isinstance(k := self.known(t), Lost)), None)
+        if lost is not None:
+            return self._lost(out, tags, lost)
+        if query.is_nested or query.dim() < 3:
+            return self._unfollowed(out, tags, "its tensors have no batch")
+        sides = [(t, i.expand(t.shape)) for t, i in zip(given, self._sides(*given), strict=True) if i is not None]
+        if len(sides) < len(given):
+            return self._unfollowed(out, tags, "its queries, keys or values are of no token")
+        if not all(self._is_constant(i, [i.dim() - 1]) for _, i in sides):
+            return self._unfollowed(out, tags, "its rows are not of one token each")
+        lead = out.shape[:-2]
+        queries, _, keys = (_repeated(i[..., :1], lead)[..., 0] for _, i in sides)
+        query_rows, key_rows, value_rows = (_repeated(t, lead) for t in given)
+        attention = BlockAttention(
+            index=len(self.attentions),
+            form=self._form,
+            out=out,
+            layout=BlockLayout(tuple(range(out.dim()))),
+            value=value_rows,
+            keys=0,
+            query=query_rows,
+            key=key_rows,
+            mask=_for_each(call.attn_mask, lead),
+            causal=call.is_causal,
+            scale=call.factor,
+            query_ids=queries,
+            key_ids=keys,
+        )
+        return self._attend(attention, tags, sides)
+
+    def _sides(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Ids | None, Ids | None, Ids | None]:
+        """The companions of all three; of learned queries new numbers, of what is no token that of what stands beside it."""
+        asks, asked, values = (self.ids(t) for t in (query, key, value))
+        if asked is None and values is None and asks is None and key.shape[-2] == query.shape[-2]:
+            asked = asks = self._learned_rows(query)
+        asks = self._learned_rows(query) if asks is None else asks
+        return asks, values if asked is None else asked, asked if values is None else values
+
+    def _learned_rows(self, query: Tensor) -> Ids | None:
+        if query.shape[0] != self.batch:
+            return None
+        shape = (self.batch, *[1] * (query.dim() - 3), query.shape[-2], 1)
+        return self.numbers.of_samples(torch.arange(self.batch), shape, "learned").expand(query.shape)
+
+    def _attend(self, asked: BlockAttention, tags: Sequence[Tag], sides: Sequence[tuple[Tensor, Ids]]) -> Tensor:
+        """Records an attention in blocks.
+
+        Args:
+            asked: as the model computed it: of all that will be (blocks, heads, …) the leading axes are those of the model.
+            tags: of what asks first, of the values last.
+            sides: what it reads, each with its companion, for the proof.
+        """
+        queries, keys = (self.numbers.first(i.reshape(-1, i.shape[-1])) for i in (asked.query_ids, asked.key_ids))
+        order = grouped(queries, keys)
+        problem = self._misplaced(queries, keys)
+        if twice(queries):
+            self._share(asked.query_ids)
+            if self.cut:
+                self._look_for_copies(asked, queries)
+        if problem or order is None:
+            return self._unfollowed(asked.out, tags, problem or "it has not the same heads for all tokens")
+        self.numbers.use(queries)
+        self.numbers.use(keys)
+        call, self._attended = self._attended, self._attended + 1
+        asked.query_sources, asked.value_sources = tags[0].sources, tags[-1].sources
+        asked.share = share_of_heads(queries, order, asked.query_ids.shape[:-1])
+        groups = [_in_blocks(asked, order, group) for group in self._groups(queries, keys)]
+        if self.cut and bool((keys < 0).any()):
+            self.padded[len(self.attentions)] = asked.out
+        attention = groups[0]
+        given = self._record(attention)
+        attention.read += versions([t for t, _ in sides] + [asked.mask, asked.probs])
+        renews, parts = call in self.begun.renewed and len(groups) == 1, call in self.begun.parted
+        made = self._new_rows(order, queries, renews, parts)
+        rows = asked.query_ids if made is None else made.reshape(asked.query_ids.shape)
+        axes = asked.layout.axes
+        inverse = [axes.index(i) for i in range(len(axes))]
+        ids = rows.unsqueeze(-1).expand(*rows.shape, asked.out.shape[axes[-1]]).permute(inverse)
+        for beside in groups[1:]:
+            self._record_beside(attention, beside, given)
+        for group in groups:
+            self.reads[group.index], group.ids, group.beside = list(sides), ids, len(groups) > 1
+            group.call, group.renews, group.parted = call, renews, parts
+            group.row_ids = None if made is None else made[order[:, 0]]
+        self.set_known(given, ids)
+        return given
+
+    def _look_for_copies(self, asked: BlockAttention, queries: Ids) -> None:
+        """Note where those of a token that asks in several rows, (entries, rows), were made."""
+        if asked.query is not None:
+            self.copied.look(asked.query, [], queries)
+        elif asked.probs is not None:
+            self.copied.look(asked.probs, asked.scored or (), queries)
+
+    def _new_rows(self, order: Tensor, queries: Ids, renews: bool, parts: bool) -> Ids | None:
+        """The tokens that an attention's rows are, in the shape of ``queries``, (entries, rows); None: those that ask."""
+        made = None
+        if renews or bool(self.numbers.are_made(queries[queries >= 0], "mixer").any()):
+            made = self._fresh(queries, self.numbers.of_sample(queries))
+            if renews:
+                self.numbers.renew(made, queries)
+        return self._apart_in(order, queries) if parts else made
+
+    def _apart_in(self, order: Tensor, queries: Ids) -> Ids:
+        """A new number for each token, (entries, rows), in each of its blocks."""
+        block = torch.zeros(len(queries), 1, dtype=torch.int64)
+        block[order.flatten()] = torch.arange(len(order)).repeat_interleave(order.shape[1])[:, None]
+        code = block * len(self.numbers.owner) + queries
+        return self._fresh(code.masked_fill(queries < 0, NOTHING), self.numbers.of_sample(queries))
+
+    def _groups(self, queries: Ids, keys: Ids) -> list[Ids]:
+        """The keys; of tokens that ask themselves and, besides, others of another beginning that ask nothing, each kind alone."""
+        kinds = self.numbers.space[queries[queries >= 0]].unique()
+        own = torch.isin(self.numbers.space[keys.clamp(min=0)], kinds) & (keys >= 0)
+        made = [self.numbers.are_made(keys.clamp(min=0), how) & (keys >= 0) for how in ("leaf", "mixer")]
+        others = (made[0] | made[1]) & ~own
+        if not bool(others.any()) or not bool((own & (made[0] | made[1])).any()):
+            return [keys]
+        return [keys.masked_fill(others, NOTHING), keys.masked_fill(~others, NOTHING)]
+
+    def _record_beside(self, first: BlockAttention, attention: BlockAttention, given: Tensor) -> None:
+        """One more attention of which the output is the first one's."""
+        attention.index, attention.out, attention.place = len(self.attentions), first.out, first.place
+        self.sources.append(Source("attention", attention.form, attention=attention.index))
+        self.attentions.append(attention)
+        self.set_tag(given, Tag(self.tag(given).sources | {len(self.sources) - 1}))
+
+    def _misplaced(self, queries: Ids, keys: Ids) -> str:
+        """Why tokens in these rows and columns, (entries, rows), are not followed; empty where they are."""
+        samples = torch.cat([self.numbers.of_sample(queries), self.numbers.of_sample(keys)], 1)
+        if not self._is_of_one_sample(samples):
+            return "tokens of several samples meet in it; explain them one by one"
+        if twice(queries):
+            return "a token asks in it twice (tokens that go on as copies of themselves)"
+        return ""
+
+    def _is_of_one_sample(self, samples: Tensor) -> bool:
+        """Whether the tokens of each entry, (entries, tokens), are of one sample; what is not known is so made."""
+        same = (samples == samples.amax(1, keepdim=True)) | (samples < 0)
+        return all(self.numbers.unite(entry) for entry in distinct(samples[~same.all(1)])[0])
+
+    def _lost(self, out: Tensor, tags: list[Tag], lost: Lost) -> Tensor:
+        return self._unfollowed(out, tags, f"its tokens were mixed before by {lost}")
+
+
+def _in_blocks(asked: BlockAttention, order: Int[Tensor, "blocks heads"], keys: Ids) -> BlockAttention:
+    """The attention to these keys, (entries, columns), with (blocks, heads, …) by ``order``."""
+    optional = {"query": asked.query, "key": asked.key, "mask": asked.mask, "probs": asked.probs}
+    return replace(
+        asked,
+        layout=BlockLayout(asked.layout.axes, order),
+        value=laid(asked.value, order),
+        query_ids=asked.query_ids.reshape(-1, asked.query_ids.shape[-1])[order[:, 0]],
+        key_ids=keys[order[:, 0]],
+        **{name: laid(t, order) for name, t in optional.items() if t is not None},  # type: ignore[arg-type]
+    )
+
+
+def _repeated(tensor: Tensor, lead: tuple[int, ...]) -> Tensor:
+    """With the leading axes of the queries: fewer heads of keys are heads of several queries."""
+    if tensor.dim() - 2 == len(lead) and tensor.dim() > 2 and tensor.shape[-3] not in (1, lead[-1]):
+        tensor = tensor.repeat_interleave(lead[-1] // tensor.shape[-3], -3)
+    return tensor.expand(*lead, *tensor.shape[-2:])
+
+
+def _for_each(mask: Tensor | None, lead: tuple[int, ...]) -> Tensor | None:
+    """A mask with the leading axes of the queries."""
+    return mask if mask is None or mask.dim() < 2 else mask.expand(*lead, *mask.shape[-2:])

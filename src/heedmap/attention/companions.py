@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,12 +13,24 @@ from torch import Tensor
 
 from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
-from heedmap.attention.attention import Place
-from heedmap.attention.copying import Copies
-from heedmap.attention.learned import LearnedRows
-from heedmap.attention.numbers import LARGE, NOTHING, Ids, Numbers, all_of, compact, distinct, once, stored
+from heedmap.attention.attention import Attention, Place
+from heedmap.attention.beginnings import Begun, Copies, LearnedRows
+from heedmap.attention.moves import TorchCall
+from heedmap.attention.numbers import (
+    LARGE,
+    NOTHING,
+    Ids,
+    Numbers,
+    OfTensors,
+    all_before,
+    all_of,
+    compact,
+    distinct,
+    once,
+    stored,
+)
 from heedmap.attention.tags import EMPTY, Source, Tag
-from heedmap.attention.tape import Tape, _forget, _tensors
+from heedmap.attention.tape import Tape, _tensors
 
 
 class Pair(NamedTuple):
@@ -67,35 +79,28 @@ MOVED = {*moves.DATA, *moves.LISTS, *moves.ADDS_AT, "pad", "fold"}
 class CompanionTape(Tape):
     """A recorder that knows the companion of each tensor.
 
-    Args:
-        tokens: see :class:`~heedmap.attention.placed.PlacedTape`.
-
     Attributes:
-        properties: leaves, by their index among the sources, that say of tokens when or where they are, and are none themselves.
-        shared: leaves that were found to be so.
-        copied: copies of tokens; see :mod:`~heedmap.attention.copying`.
+        begun: where tokens begin.
+        shared: leaves that were found to be properties of tokens.
     """
 
-    def __init__(self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset()) -> None:
-        super().__init__(batch, cut=cut, leaves=True, clone=True)
-        self.tokens = tokens
+    def __init__(self, batch: int, *, cut: bool, begun: Begun) -> None:
+        super().__init__(batch, cut=cut, leaves=True, clone=True, copies=begun.copies)
+        self.begun = begun
         self._parents: dict[int, frozenset[int]] = {}
         self._words: set[int] = set()
         self.numbers = Numbers(batch)
-        self.learned = LearnedRows(batch)
+        self.learned = LearnedRows(batch, begun.learned)
         self.learned_ids: dict[int, Ids] = {}
-        self.properties: frozenset[int] = frozenset()
         self.shared: set[int] = set()
-        self.copied = Copies()
+        self.copied = Copies(begun.copied)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.leaf_ids: dict[int, Ids] = {}
         self.padded: dict[int, Tensor] = {}  # outputs of attentions that ask what is no token
         self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
-        self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
-        self._sums: dict[
-            int, tuple[weakref.ref[Tensor], frozenset[int]]
-        ] = {}  # of weights over keys, and what these are of
-        self._gates: dict[int, weakref.ref[Tensor]] = {}
+        self._known = OfTensors[Known]()
+        self._sums = OfTensors[frozenset[int]]()  # of weights over keys, and what these are of
+        self._gates = OfTensors[bool]()
         self.as_given: list[Tensor] = []  # weights where they multiply tokens, unless attention is cut
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
@@ -109,9 +114,9 @@ class CompanionTape(Tape):
 
         What only comparisons and counts tell of tokens (their places, a mask) passes no gradient on, and is no token.
         """
-        entry = self._known.get(id(tensor))
-        if entry is not None:
-            return entry[1]
+        known = self._known.get(tensor)
+        if known is not None:
+            return known
         made = tensor.is_floating_point() and tensor.requires_grad and self.tag(tensor).sources
         return Lost("a function that is not known", None) if made else None
 
@@ -123,26 +128,35 @@ class CompanionTape(Tape):
     def set_known(self, tensor: Tensor, known: Known | None) -> None:
         """Remember it for as long as the tensor lives."""
         if known is None:
-            self._known.pop(id(tensor), None)
+            self._known.forget(tensor)
             return
         if isinstance(known, Tensor) and stored(known) > LARGE:
             known = compact(known)
-        self._known[id(tensor)] = (weakref.ref(tensor, partial(_forget, self._known, id(tensor))), known)
+        self._known[tensor] = known
+
+    def _whole(self, tensor: Tensor) -> Ids:
+        """Its companion, which it has, in its shape."""
+        ids = self.ids(tensor)
+        assert ids is not None
+        return ids.expand(tensor.shape)
+
+    def _alike(self, tensor: Tensor, other: Tensor) -> Tensor:
+        """The tensor, of which the same is known as of another."""
+        self.set_tag(tensor, self.tag(other))
+        self.set_known(tensor, self.known(other))
+        return tensor
 
     def _copy(self, tensor: Tensor) -> Tensor:
-        copy = super()._copy(tensor)
-        self.set_known(copy, self.known(tensor))
-        return copy
+        return self._alike(super()._copy(tensor), tensor)
 
     def watch(self, name: str, tensor: Tensor) -> Tensor:
         """See :meth:`Tape.watch`."""
         count, given = len(self.sources), super().watch(name, tensor)
         self.shapes[name] = tuple(tensor.shape)
         if len(self.sources) > count and tensor.dim():
-            lead = self._owners(tensor.shape[0])
             is_leaf = self.sources[-1].kind == "leaf"
             shape = self._leaf_shape(tensor, self.sources[-1].spatial) if is_leaf else tuple(tensor.shape)
-            ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+            ids = self.numbers.of_samples(self._owners(tensor.shape[0]), shape, "leaf")
             self.set_known(given, ids.expand(given.shape))
             if is_leaf:
                 self.leaf_ids[len(self.sources) - 1] = ids
@@ -169,46 +183,47 @@ class CompanionTape(Tape):
         words = any(i in self._words for i in tag.sources)
         if func is F.grid_sample and self.known(args[1]) is not None:  # deformable attention
             return False
-        if words or self.tokens & tag.sources:
+        if words or self.begun.tokens & tag.sources:
             return False
         if any(self.sources[i].kind not in ("input", "leaf") for i in tag.sources):
             return False
         begun = [s for i in tag.sources if (s := self.sources[i]).kind == "leaf"]
         if func is F.unfold and any(s.shape != self.shapes.get(s.name) for s in begun):
             return False  # it only moves tokens that a convolution began
-        return self.joins_tokens(func, args, {}, result) or super()._is_leaf(func, args, tag, result)
+        call = TorchCall(func, args, {}, result, ())
+        return self.joins_tokens(call) or super()._is_leaf(func, args, tag, result)
 
-    def joins_tokens(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> bool:
+    def joins_tokens(self, call: TorchCall) -> bool:
         """Whether this is a convolution of single places in whose channels tokens stand side by side."""
-        if moves.name_of(func) not in CONVOLUTIONS or len(args) < 2 or not is_pointwise(args, kwargs, result):
+        if call.name not in CONVOLUTIONS or len(call.args) < 2 or not is_pointwise(call):
             return False
-        ids, weight = self.ids(args[0]), args[1]
-        whole = weight.shape[1] == args[0].shape[1]  # no groups
-        return ids is not None and whole and not self._is_constant(ids.expand(args[0].shape), [1])
+        x, weight = call.args[:2]
+        ids = self.ids(x)
+        whole = weight.shape[1] == x.shape[1]  # no groups
+        return ids is not None and whole and not self._is_constant(ids.expand(x.shape), [1])
 
     def made_of(self, leaf: int) -> set[int]:
         """The leaves before a leaf."""
-        found, rest = set[int](), [leaf]
-        while rest:
-            new = self._parents.get(rest.pop(), frozenset()) - found
-            found |= new
-            rest.extend(new)
-        return found
+        return all_before(self._parents.get(leaf, ()), lambda before: self._parents.get(before, ()))
+
+    def attentions_of(self, sources: Iterable[int]) -> set[int]:
+        """The attentions and mixers among sources."""
+        return {s.attention for i in sources if (s := self.sources[i]).kind == "attention"}
+
+    def sources_of(self, attentions: Collection[int]) -> frozenset[int]:
+        """The sources that attentions and mixers are."""
+        return frozenset(i for i, s in enumerate(self.sources) if s.kind == "attention" and s.attention in attentions)
 
     def is_of_series(self, sources: frozenset[int], x: Tensor) -> bool:
         """Whether all that ``x`` is made of are inputs as they were given, numbers or rows of numbers, and no attention."""
-        seen, rest, found = set[int](), set(sources), False
-        while rest:
-            index = rest.pop()
-            source = self.sources[index]
-            if source.kind == "attention" and self.attentions[source.attention].mixes:
-                rest |= self.attentions[source.attention].value_sources - seen
-            elif source.kind == "leaf" and source.shape == self.shapes.get(source.name) and _are_rows(source, x):
-                found = True
-            elif source.kind not in ("input", "unfollowed"):
-                return False
-            seen.add(index)
-        return found and not self.tokens & seen
+
+        def mixers(index: int) -> list[Attention]:
+            return [a for i in self.attentions_of([index]) if (a := self.attentions[i]).mixes]
+
+        seen = all_before(sources, lambda i: frozenset[int]().union(*(mixer.value_sources for mixer in mixers(i))))
+        made = [s for i in seen if (s := self.sources[i]).kind not in ("input", "unfollowed") and not mixers(i)]
+        rows = all(s.kind == "leaf" and s.shape == self.shapes.get(s.name) and _are_rows(s, x) for s in made)
+        return bool(made) and rows and not self.begun.tokens & seen
 
     @property
     def firsts(self) -> frozenset[int]:
@@ -222,16 +237,16 @@ class CompanionTape(Tape):
         source = self.sources[leaf]
         return source.shape == self.shapes.get(source.name) and any(leaf in p for p in self._parents.values())
 
-    def _begin(self, result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _begin(self, call: TorchCall) -> None:
         """A new leaf: words keep the numbers of their ids; places of a convolution are new tokens of the same sample."""
-        index = len(self.sources) - 1
+        index, result = len(self.sources) - 1, call.result
         source = self.sources[index]
-        known = [k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)]
-        if index in self.properties or (known and not any(bool((k >= 0).any()) for k in known)):
+        known = [k for t in call.tensors if isinstance(k := self.known(t), Tensor)]
+        if index in self.begun.properties or (known and not any(bool((k >= 0).any()) for k in known)):
             source.tensor = None  # ids that the model made (places, counted by it): they only tell of tokens
             self.set_tag(result, EMPTY)
             return
-        of = frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs)))
+        of = frozenset[int]().union(*(self.tag(t).sources for t in call.tensors))
         self._parents[index] = frozenset(i for i in of if self.sources[i].kind == "leaf")
         before = next(iter(known), None)
         if before is not None and not source.spatial and tuple(before.shape) == tuple(result.shape[:-1]):
@@ -244,15 +259,13 @@ class CompanionTape(Tape):
             lead, which = self._lead(result.shape[0]), torch.arange(result.shape[0])
             if before is not None and before.dim() and before.shape[0] == result.shape[0]:
                 lead = self.numbers.of_sample(before.reshape(len(before), -1).amax(1))
-                if any(
-                    not self._is_given(leaf) for leaf in self._parents[index]
-                ):  # of pixels, frames are not told apart
+                # of pixels, frames are not told apart
+                if any(not self._is_given(leaf) for leaf in self._parents[index]):
                     which, lead = self._of_tokens(before)
             if lead is None:
                 self.set_known(result, Lost("a leaf of which the samples are not known", places.here()))
                 return
-            shape = (len(lead), *shape[1:])
-            ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")[which]
+            ids = self.numbers.of_samples(lead, (len(lead), *shape[1:]), "leaf")[which]
         self.leaf_ids[index] = ids
         self.set_known(result, ids.expand(result.shape))
 
@@ -279,31 +292,33 @@ class CompanionTape(Tape):
 
     # -- through functions ------------------------------------------------------------------------------------------
 
-    def _placed(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-        data = args[:1] if func in ops.LIKE_ANOTHER else args
-        tensors = [(t, k) for t in _tensors(data, kwargs) if (k := self.known(t)) is not None]
-        lost = next((k for _, k in tensors if isinstance(k, Lost)), None)
+    def _placed(self, call: TorchCall) -> Any:
+        """The companion of a result, or those of several."""
+        tensors = _tensors(call.args[:1], call.kwargs) if call.func in ops.LIKE_ANOTHER else call.tensors
+        of = [(t, k) for t in tensors if (k := self.known(t)) is not None]
+        known = [k for _, k in of]
+        lost = next((k for k in known if isinstance(k, Lost)), None)
         if lost is not None:
             return lost
-        pairs = [k for _, k in tensors if isinstance(k, Pair)]
-        if any(isinstance(k, (Summed, GivenWeights)) for _, k in tensors):
-            return self._together(name, [k for _, k in tensors])
-        if pairs and name in moves.LARGEST and not any(isinstance(a, Tensor) for a in args[1:]):
-            return self._largest_score(name, args, kwargs, result, tensors[0][0], pairs[0])
-        if not pairs:
-            return self._rows(func, name, args, kwargs, result, self.ids)
-        one, other = (
-            self._rows(func, name, args, kwargs, result, partial(self._part, which)) for which in ("one", "other")
-        )
+        pairs = [k for k in known if isinstance(k, Pair)]
+        if any(isinstance(k, (Summed, GivenWeights)) for k in known):
+            return self._together(call.name, known)
+        if pairs and call.name in moves.LARGEST and not any(isinstance(a, Tensor) for a in call.args[1:]):
+            return self._largest_score(call, of[0][0], pairs[0])
+        return self._pairs(call, pairs) if pairs else self._rows(call, self.ids)
+
+    def _pairs(self, call: TorchCall, pairs: list[Pair]) -> Any:
+        """Of a result that is made of matrices of two tokens."""
+        one, other = (self._rows(call, partial(self._part, which)) for which in ("one", "other"))
         sides = tuple(dict.fromkeys(s for p in pairs for s in p.sides))
-        softmax = name == "softmax" or any(p.softmax for p in pairs)
+        softmax = call.name == "softmax" or any(p.softmax for p in pairs)
 
         def both(a: Any, b: Any) -> Known | None:
             if isinstance(a, Lost) or isinstance(b, Lost) or a is None or b is None:
                 return a if isinstance(a, Lost) else b if isinstance(b, Lost) else None
             return Pair(a, b, sides, softmax)
 
-        if name in moves.REDUCES and isinstance(result, Tensor):
+        if call.name in moves.REDUCES and isinstance(call.result, Tensor):
             kept = [x for x in (one, other) if not isinstance(x, Lost)]
             return both(one, other) if len(kept) == 2 else kept[0] if kept else one
         if isinstance(one, (tuple, list)):
@@ -323,51 +338,49 @@ class CompanionTape(Tape):
             return known[0]
         return GivenWeights(name) if name in moves.GATES else known[0]._replace(changed=True)
 
-    def _largest_score(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, scores: Tensor, known: Pair
-    ) -> Any:
+    def _largest_score(self, call: TorchCall, scores: Tensor, known: Pair) -> Any:
         """The largest scores, of the tokens of the one side, or of all together: scores are less these before a softmax."""
-        values = result if isinstance(result, Tensor) else result[0]
-        axes = reduced_axes(name, args, kwargs, scores) if len(args) + len(kwargs) > 1 else list(range(scores.dim()))
+        values = call.result if isinstance(call.result, Tensor) else call.result[0]
+        everywhere = len(call.args) + len(call.kwargs) == 1
+        axes = list(range(scores.dim())) if everywhere else call.reduced_axes(scores)
         whole = [self.numbers.first(ids.expand(scores.shape)) for ids in (known.one, known.other)]
         tops = [(ids, ids.amax(axes, keepdim=True)) for ids in whole]
         kept = [top for ids, top in tops if bool(((ids == top) | (ids < 0)).all())]  # beside padding
         kept = [top if values.dim() == scores.dim() else moves.reduced(top, axes, keep=False) for top in kept]
-        found = known if len(kept) == 2 else kept[0] if kept else GivenWeights(name)
-        return found if isinstance(result, Tensor) else [found, None]
+        found = known if len(kept) == 2 else kept[0] if kept else GivenWeights(call.name)
+        return found if isinstance(call.result, Tensor) else [found, None]
 
     def _part(self, which: str, tensor: Tensor) -> Ids | None:
         known = self.known(tensor)
         return getattr(known, which) if isinstance(known, Pair) else None
 
-    def _rows(
-        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of
-    ) -> Any:
+    def _rows(self, call: TorchCall, of: moves.Of) -> Any:
         """The tokens of a result, where ``of`` gives those of a tensor that is taken."""
+        name, args, result = call.name, call.args, call.result
         if name in moves.SAME and isinstance(result, Tensor):
-            return _first(args[:1], kwargs, of)
+            return _first(args[:1], call.kwargs, of)
         if name.startswith("new_") or name.endswith("_like"):
             return None
         if name == "glu":
-            return self._gated(args, kwargs, result, of)
+            return self._gated(call, of)
         if name == "__setitem__":
             return self._set(args, of)
         if name in ("cat", "concat", "concatenate"):
-            self._learned(args, kwargs)
+            self._learned(call)
         if name in ("gather", "take_along_dim") and args and of(args[0]) is None:  # tokens are looked up in a table
-            return _first(args[1:], kwargs, of)
+            return _first(args[1:], call.kwargs, of)
         if name == "masked_scatter":
             return _scattered(args, of)
         if name == "where" and len(args) == 3:
-            args = self._with_put_in(args)
+            call = replace(call, args=self._with_put_in(args))
         if name in MOVED:
-            return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), result, of)
+            return moves.moved(call, of)
         if name in moves.CHOOSES and isinstance(result, tuple) and len(result) == 2:
-            return self._chosen(args, kwargs, result, of)
+            return self._chosen(call, of)
         if not isinstance(result, Tensor):
             return Lost(name, places.here())
-        followed = [(t, i) for t in _tensors(args, kwargs) if (i := of(t)) is not None]
-        return self._computed(name, args, kwargs, result, followed) if followed else None
+        followed = [(t, i) for t in call.tensors if (i := of(t)) is not None]
+        return self._computed(call, followed) if followed else None
 
     def _with_put_in(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Of ``torch.where``, with the tokens in the place of learned rows that are put into them."""
@@ -380,26 +393,20 @@ class CompanionTape(Tape):
         ids = self.known(rows)
         return _is_learned(rows) and (ids is None or (isinstance(ids, Tensor) and not bool((ids >= 0).any())))
 
-    def _gated(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, of: moves.Of) -> Known:
+    def _gated(self, call: TorchCall, of: moves.Of) -> Known:
         """Of one half of the features, gated by the other."""
-        axis, whole = kwargs.get("dim", args[1] if len(args) > 1 else -1), moves.whole(args[0], of)
-        if of(args[0]) is None or not self._is_constant(whole, [axis % whole.dim()]):
+        given = call.bound("input", "dim")
+        axis, whole = given.get("dim", -1), moves.whole(given["input"], of)
+        if of(given["input"]) is None or not self._is_constant(whole, [axis % whole.dim()]):
             return Lost("glu", places.here())
-        return whole.narrow(axis, 0, result.shape[axis])
+        return whole.narrow(axis, 0, call.result.shape[axis])
 
-    def _computed(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Tensor,
-        followed: list[tuple[Tensor, Ids]],
-    ) -> Known | None:
+    def _computed(self, call: TorchCall, followed: list[tuple[Tensor, Ids]]) -> Known | None:
         """Of what is computed of tokens, and not only moved."""
-        tensor, ids = followed[0]
+        name, result, (tensor, ids) = call.name, call.result, followed[0]
         if name in moves.REDUCES:
-            return self._reduced(name, args, kwargs, result, tensor, ids)
-        if name in CONVOLUTIONS and is_pointwise(args, kwargs, result):
+            return self._reduced(call, tensor, ids.expand(tensor.shape))
+        if name in CONVOLUTIONS and is_pointwise(call):
             each = self._is_constant(ids, [1])
             return ids.narrow(1, 0, 1).expand(result.shape) if each else Lost(name, places.here())
         if moves.broadcasts((t for t, _ in followed), result):
@@ -424,20 +431,21 @@ class CompanionTape(Tape):
         value = args[2]
         if isinstance(value, Tensor) and self._is_put_in(value):
             return base
-        where = _on_cpu(args[1])
+        where = moves.on_cpu(args[1])
         base[where] = moves.whole(value, of) if isinstance(value, Tensor) and value.dim() else NOTHING
         return base
 
-    def _learned(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _learned(self, call: TorchCall) -> None:
         """Tokens that no input made, put beside others (a class token): they have numbers of their own from here."""
-        tensors = [t for t in (args[0] if args else kwargs["tensors"]) if t.dim()]
+        given = call.bound("tensors", "dim")
+        tensors = [t for t in given["tensors"] if t.dim()]
         like = next((t for t in tensors if self.ids(t) is not None and not self._is_learned(t)), None)
         if like is None or like.dim() < 2:
             return
         ids = self.ids(like)
         assert ids is not None
         rows = self.numbers.first(ids.expand(like.shape))
-        axis = kwargs.get("dim", args[1] if len(args) > 1 else 0) % ids.dim()
+        axis = given.get("dim", 0) % ids.dim()
         features = [a for a in range(ids.dim()) if rows.shape[a] > 1 and self._is_constant(rows, [a])]
         if axis in features or not features:
             return
@@ -461,14 +469,15 @@ class CompanionTape(Tape):
                     begun.append(t)
         self.learned.meet(begun)
 
-    def _of_none(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    def _of_none(self, call: TorchCall) -> Any:
         """The result of a function of what no input made: where it is learned rows that are tokens, they have numbers."""
+        result = call.result
         if not isinstance(result, Tensor) or not result.is_floating_point() or self.tag(result).sources:
             return result
-        if self.learned.begins(name, _tensors(args, kwargs), result):
-            lead = torch.arange(self.batch).reshape(-1, 1, 1).expand(*result.shape[:2], 1)
-            ids = self.learned_ids[len(self.sources)] = self.numbers.new(lead, "latent")
-            self.sources.append(Source("learned", name, tuple(result.shape)))
+        if self.learned.begins(call.name, call.tensors, result):
+            ids = self.numbers.of_samples(torch.arange(self.batch), (*result.shape[:2], 1), "latent")
+            self.learned_ids[len(self.sources)] = ids
+            self.sources.append(Source("learned", call.name, tuple(result.shape)))
             self.set_tag(result, Tag(frozenset([len(self.sources) - 1])))
             self.set_known(result, ids.expand(result.shape))
         return result
@@ -480,27 +489,25 @@ class CompanionTape(Tape):
             return False
         return all(self.numbers.made[int(s)] == "learned" for s in self.numbers.space[self.numbers.first(ids)].unique())
 
-    def _chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of) -> Any:
+    def _chosen(self, call: TorchCall, of: moves.Of) -> Any:
         """Values that were chosen along an axis are of the tokens that they were taken from."""
+        args, index = call.args, call.result[1]
         ids = of(args[0])
         if ids is None:
             return None
-        default = args[2] if isinstance(result, torch.return_types.topk) and len(args) > 2 else -1
-        if not isinstance(result, torch.return_types.topk) and len(args) > 1 and not isinstance(args[1], bool):
+        default = args[2] if isinstance(call.result, torch.return_types.topk) and len(args) > 2 else -1
+        if not isinstance(call.result, torch.return_types.topk) and len(args) > 1 and not isinstance(args[1], bool):
             default = args[1]
-        axis, kept = int(kwargs.get("dim", default)), result[1].dim() == args[0].dim()
-        index = result[1].cpu() if kept else result[1].cpu().unsqueeze(axis)
-        found = ids.expand(args[0].shape).take_along_dim(index, axis)
+        axis, kept = int(call.kwargs.get("dim", default)), index.dim() == args[0].dim()
+        found = ids.expand(args[0].shape).take_along_dim((index if kept else index.unsqueeze(axis)).cpu(), axis)
         return [found if kept else found.squeeze(axis), None]
 
-    def _reduced(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, tensor: Tensor, ids: Ids
-    ) -> Known | None:
-        axes = reduced_axes(name, args, kwargs, tensor)
-        ids = ids.expand(tensor.shape)
+    def _reduced(self, call: TorchCall, tensor: Tensor, ids: Ids) -> Known | None:
+        """Of what a function over some axes of a tensor gives, whose companion is ``ids``."""
+        axes = call.reduced_axes(tensor)
         if not self._is_constant(ids, axes):
-            return GivenWeights(name) if name in moves.SPREADS else Lost(name, places.here())
-        return moves.reduced(ids, axes, result.dim() == tensor.dim())
+            return GivenWeights(call.name) if call.name in moves.SPREADS else Lost(call.name, places.here())
+        return moves.reduced(ids, axes, call.result.dim() == tensor.dim())
 
     def _is_constant(self, ids: Ids, axes: list[int]) -> bool:
         """Whether all elements along these axes are of one token."""
@@ -536,17 +543,10 @@ def _is_learned(tensor: Tensor) -> bool:
     return isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
 
 
-def is_pointwise(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> bool:
+def is_pointwise(call: TorchCall) -> bool:
     """Whether a convolution works place by place."""
-    x, weight = (args[0] if args else kwargs["input"]), (args[1] if len(args) > 1 else kwargs["weight"])
-    return all(n == 1 for n in weight.shape[2:]) and x.shape[2:] == result.shape[2:]
-
-
-def reduced_axes(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> list[int]:
-    """The axes over which a function sums, however they are given."""
-    if name in ("norm", "std", "var") and len(args) > 1 and "dim" not in kwargs:
-        args = (args[0], *args[2:3]) if name == "norm" else args
-    return moves.axes_of(args, kwargs, tensor.dim())
+    given = call.bound("input", "weight")
+    return all(n == 1 for n in given["weight"].shape[2:]) and given["input"].shape[2:] == call.result.shape[2:]
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any], of: moves.Of) -> Ids | None:
@@ -560,11 +560,3 @@ def _scattered(args: tuple[Any, ...], of: moves.Of) -> Ids:
     mask = args[1].cpu().expand(base.shape)
     base[mask] = moves.whole(args[2], of).reshape(-1)[: int(mask.sum())]
     return base
-
-
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.cpu() if not value.is_floating_point() and not value.is_complex() else value
-    if type(value) in (list, tuple):
-        return type(value)(_on_cpu(v) for v in value)
-    return {k: _on_cpu(v) for k, v in value.items()} if type(value) is dict else value

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from heedmap.attention.attention import Attention
 from heedmap.attention.backward import reached
-from heedmap.attention.steps import Step
+from heedmap.attention.beginnings import Step
 from heedmap.attention.tags import Source, attentions_among
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError

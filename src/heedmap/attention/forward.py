@@ -15,13 +15,13 @@ from heedmap.attention import token_positions
 from heedmap.attention.at_rest import answering, seed
 from heedmap.attention.attention import Attention
 from heedmap.attention.backward import reached
+from heedmap.attention.beginnings import Steps
 from heedmap.attention.fingerprint import key_of, proved
 from heedmap.attention.flow import Graph, State, Stream, build, verify_same
 from heedmap.attention.inputs import called, check_no_cache, check_required, contents, detached, misfit, put_back
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict, ask, prove
 from heedmap.attention.returned import Rows, check_same
-from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan, TokenRows, became
 from heedmap.common.memory import ran_out

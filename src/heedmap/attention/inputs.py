@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heedmap.attention.steps import Step
+from heedmap.attention.beginnings import Step
 from heedmap.errors import InputError, ModelStateError, UnfollowedAttentionError
 
 NO_CONTENT = (
@@ -125,7 +125,7 @@ class ModelInputs(dict[str, Any]):
         towers: names of inputs of which is followed only what the language model gets; see :mod:`heedmap.attention.tower`.
         stopped: why, in words.
         turned: names of inputs that are here batch first, and that the model gets with its first two axes exchanged.
-        ends: steps at which they end, where that is before they meet other content; see :mod:`heedmap.attention.steps`.
+        ends: steps at which they end, where that is before they meet other content; see :mod:`heedmap.attention.beginnings`.
     """
 
     segments: Mapping[str, str] | None = None

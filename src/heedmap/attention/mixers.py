@@ -7,17 +7,20 @@ extension of the paper.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heedmap.attention import moves
 from heedmap.attention.attention import Attention
-from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, runs
+from heedmap.attention.companions import CONVOLUTIONS, CompanionTape, is_pointwise
+from heedmap.attention.moves import TorchCall
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, distinct, rows_reached, runs, thinned
 from heedmap.errors import UnfollowedAttentionError
 
 
@@ -62,6 +65,14 @@ class Mixer(Attention):
         """The numbers of its rows, each once."""
         return all_of(self.ids)
 
+    def merged(self, numbers: Numbers) -> tuple[Ids, Ids]:
+        """Where each element goes into one row only: tokens, and the rows that they go into, (pairs,) each."""
+        assert self.into is not None
+        pair = thinned(*(ids.expand(self.value.shape) for ids in (self.asked, self.into)))
+        tokens, rows = map(numbers.first, pair)
+        real = (tokens >= 0) & (rows >= 0)
+        return tokens[real], rows[real]
+
     @property
     def heads(self) -> int:
         """One."""
@@ -84,13 +95,7 @@ class Mixer(Attention):
 
     def touched(self, gradient: Tensor) -> Tensor:
         """See :meth:`Attention.touched`."""
-        found = torch.zeros(self.batch * self.queries + 1, dtype=torch.bool, device=gradient.device)
-        rows, reached = self.rows.expand(gradient.shape), gradient != 0
-        for axis, size in enumerate(rows.shape):
-            if size > 1 and rows.stride(axis) == 0:
-                rows, reached = rows.narrow(axis, 0, 1), reached.any(axis, keepdim=True)
-        found[rows.to(gradient.device)[reached]] = True
-        return found[:-1].reshape(self.batch, self.queries)
+        return rows_reached(self.rows.expand(gradient.shape), gradient != 0, self.batch, self.queries)
 
     def probabilities(self, rows: slice = slice(None)) -> Tensor:
         """There are none.
@@ -135,7 +140,7 @@ def positive(rows: Ids, columns: Ids, values: Tensor) -> Terms:
     return Terms(pairs[:, 0], pairs[:, 1], sums.clamp_(min=0))
 
 
-# -- convolution and pooling ----------------------------------------------------------------------------------------
+# -- convolution and pooling ------------------------------------------------------------------------------------------
 
 
 class Windows(NamedTuple):
@@ -200,17 +205,15 @@ POOLING = ("input", "kernel_size", "stride", "padding")
 AVERAGE, MAXIMUM = ("ceil_mode", "count_include_pad", "divisor_override"), ("dilation", "ceil_mode")
 
 
-def pooling(
-    name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], x: Tensor, out: Tensor
-) -> tuple[Windows, Tensor | float | None]:
+def pooling(call: TorchCall, x: Tensor) -> tuple[Windows, Tensor | float | None]:
     """The windows of one of torch's poolings, and by what each sum is divided, for each window; None: of a maximum."""
-    largest, dims = name.startswith("max"), x.dim() - 2
-    given = dict(zip(POOLING + (MAXIMUM if largest else AVERAGE), args, strict=False)) | dict(kwargs)
+    largest, dims = call.name.startswith("max"), x.dim() - 2
+    given = call.bound(*POOLING, *(MAXIMUM if largest else AVERAGE))
     size, pads = (_all(given.get(key, 0), dims) for key in ("kernel_size", "padding"))
     stride, dilation = (_all(given.get(key) or other, dims) for key, other in (("stride", size), ("dilation", 1)))
     ends = [
         (n - 1) * s + d * (k - 1) + 1 - inside - p  # a last window may reach out further than the padding (ceil_mode)
-        for n, s, d, k, inside, p in zip(out.shape[2:], stride, dilation, size, x.shape[2:], pads, strict=True)
+        for n, s, d, k, inside, p in zip(call.result.shape[2:], stride, dilation, size, x.shape[2:], pads, strict=True)
     ]
     windows = Windows(size, stride, pads, tuple(ends), dilation)
     if largest:
@@ -262,7 +265,7 @@ def pool_terms(
     return terms
 
 
-# -- sampled points (deformable attention) ------------------------------------------------------------------------------
+# -- sampled points (deformable attention) ----------------------------------------------------------------------------
 
 
 def sampled_terms(
@@ -307,7 +310,7 @@ def sampled_terms(
 ENTRIES = 2**22
 """So many entries of a matrix over places are computed at once."""
 
-# -- sums over tokens -----------------------------------------------------------------------------------------------
+# -- sums over tokens -------------------------------------------------------------------------------------------------
 
 
 def merge_terms(
@@ -386,7 +389,154 @@ def linear_terms(
             found = (gradient.conj() * part).real if gradient.is_complex() else gradient * part
             reached = (
                 part != 0
-            ).cpu()  # a row that a token does not reach has no share of it, also where all shares are zero
+            ).cpu()  # a row that it does not reach has no share of it, also where all shares are zero
             yield positive(ids.masked_fill(~reached, NOTHING), torch.full_like(ids, token), found)
 
     return terms
+
+
+# -- the recorder -----------------------------------------------------------------------------------------------------
+
+
+POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"}
+LINEAR = {
+    "interpolate", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "conv_transpose1d", "conv_transpose2d", "fft_fft",
+    "fft_fft2", "grid_sample", "fft_fftn", "fft_rfft", "fft_rfft2", "upsample", "fold",
+}  # fmt: skip
+"""Functions that mix tokens and are linear, whose structure is found token by token."""
+PLACEWISE = {"interpolate": (3, 4, 5), "upsample": (3, 4, 5), "adaptive_avg_pool1d": (3,), "adaptive_avg_pool2d": (4,)}
+"""Of those, the ones that do the same in all channels, and the axes of a batch of maps."""
+MIXING = {*CONVOLUTIONS, *POOLS, *LINEAR, *moves.MERGES, "min"}
+
+
+class MixingTape(CompanionTape):
+    """A recorder that knows mixers."""
+
+    def _mixer(
+        self,
+        out: Tensor,
+        x: Tensor,
+        asked: Ids,
+        ids: Ids,
+        terms: Callable[[Tensor], Iterator[Terms]],
+        into: Ids | None = None,
+        asks: frozenset[int] = frozenset(),
+        copies: bool = False,
+    ) -> Tensor:
+        mixer = Mixer(
+            index=len(self.attentions), form="mixer", out=out, layout=AsItIs(), value=x.detach(), keys=0,  # type: ignore[arg-type]
+            query_sources=asks, value_sources=self.tag(x).sources, ids=ids, asked=asked.expand(x.shape), terms=terms,
+            into=into, sizes=(self.batch, 0, 0), copies=copies,
+        )  # fmt: skip
+        self.reads[mixer.index] = [(x, mixer.asked)]
+        given = self._record(mixer)
+        self.set_known(given, ids)
+        return given
+
+    def _mixed(self, call: TorchCall) -> Tensor | None:
+        """The result as that of a mixer; None where the function is none."""
+        name, result, x = call.name, call.result, call.bound("input").get("input")
+        if name not in MIXING or not isinstance(x, Tensor) or not isinstance(known := self.known(x), Tensor):
+            return None
+        ids = self.numbers.first(known).expand(x.shape)
+        if name in ("max", "min") and isinstance(result, tuple):
+            return self._largest(call, x, ids)
+        if not isinstance(result, Tensor) or not (result.is_floating_point() or result.is_complex()):
+            return None
+        if name in moves.MERGES:
+            return self._merged(call, partial(call.again, x), result, x, ids)
+        if name in LINEAR:
+            return None if name == "fold" and moves.folds_apart(call) else self._linear_mixer(call, x, ids)
+        if name == "min" or (name in CONVOLUTIONS and is_pointwise(call)):
+            return None
+        goes = self._is_constant(ids, [1]) or self._stands_beside(call, ids)
+        return self._convolved(call, x, ids) if goes else None
+
+    def _largest(self, call: TorchCall, x: Tensor, ids: Ids) -> Any:
+        """The largest of several tokens, feature by feature."""
+
+        def largest(new: Tensor) -> Tensor:
+            return call.again(x, new)[0]
+
+        made = self._merged(call, largest, call.result[0], x, ids)
+        return None if made is None else type(call.result)((made, call.result[1]))
+
+    def _linear_mixer(self, call: TorchCall, x: Tensor, ids: Ids) -> Tensor | None:
+        """Of a linear function, whose structure is found token by token."""
+        if call.name == "grid_sample":
+            return self._sampled(call, x, ids)
+        if call.name.startswith("fft"):
+            fresh, terms_of = self._fresh(ids, self.numbers.of_sample(ids)), linear_terms
+        else:
+            fresh, _ = self._new_places(call.result, x, ids)
+            placewise = x.dim() in PLACEWISE.get(call.name, ()) and self._is_constant(ids, [1])
+            terms_of = placewise_terms if placewise else linear_terms
+        return self._mixer(call.result, x, ids, fresh, terms_of(partial(call.again, x), x, fresh, ids))
+
+    def _sampled(self, call: TorchCall, x: Tensor, ids: Ids) -> Tensor | None:
+        """Deformable attention: each query looks at points of its own; what it finds there is of that query."""
+        given = call.bound("input", "grid", "mode", "padding_mode", "align_corners")
+        grid, mode, pads = given["grid"], given.get("mode", "bilinear"), given.get("padding_mode", "zeros")
+        asks = self.known(grid)
+        if not isinstance(asks, Tensor) or x.dim() != 4 or mode != "bilinear" or pads == "reflection":
+            return None
+        rows = asks.expand(grid.shape)[..., 0].unsqueeze(1).expand(call.result.shape)
+        terms = sampled_terms(x, grid, pads == "border", bool(given.get("align_corners")), rows, ids)
+        return self._mixer(call.result, x, ids, rows, terms, asks=self.tag(grid).sources)
+
+    def _stands_beside(self, call: TorchCall, ids: Ids) -> bool:
+        """Whether all channels of a convolution go together, some of them of other tokens than others."""
+        if call.name not in CONVOLUTIONS:
+            return False
+        weight = call.bound("input", "weight")["weight"]
+        parts = [all_of(ids[:, own]).unique() for own in alike(ids)]
+        return bool(weight.shape[1] == ids.shape[1]) and len(torch.cat(parts).unique()) == sum(map(len, parts))
+
+    def _convolved(self, call: TorchCall, x: Tensor, ids: Ids) -> Tensor:
+        """Of a convolution or a pooling."""
+        fresh, heads = self._new_places(call.result, x, ids)
+        if call.name in POOLS:
+            windows, count = pooling(call, x)
+            fresh = self._of_some(fresh, windows, ids)
+            return self._mixer(call.result, x, ids, fresh, pool_terms(x, call.result, count, windows, fresh, ids))
+        given = call.bound("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+        windows = conv_windows(x, **{k: given[k] for k in ("weight", "stride", "padding", "dilation") if k in given})
+        fresh = self._of_some(fresh, windows, ids)
+        if self._is_constant(ids, [1]):
+            terms = conv_terms(x, given["weight"], given.get("groups", 1), windows, fresh, ids, heads)
+        else:
+            terms = beside_terms(x, given["weight"], windows, fresh, ids)
+        return self._mixer(call.result, x, ids, fresh, terms)
+
+    def _new_places(self, result: Tensor, x: Tensor, ids: Ids) -> tuple[Ids, int]:
+        """New tokens at a result's places, the same for all heads that are folded into the batch; and how many these are."""
+        which, lead = self._of_tokens(ids)
+        places = range(2, result.dim())  # an axis of features may stand among those of places
+        features = [a for a in places if x.shape[a] == result.shape[a] and self._is_constant(ids, [a])]
+        shape = (len(lead), 1, *(1 if a in features else result.shape[a] for a in places))
+        fresh = self.numbers.of_samples(lead, shape, "mixer")
+        return fresh[which].expand(result.shape), len(which) // len(lead)
+
+    def _of_some(self, fresh: Ids, windows: Windows, ids: Ids) -> Ids:
+        """The new tokens, where there are any in their windows; what is made of padding alone is padding."""
+        read = ids[:, :1] if self._is_constant(ids, [1]) else ids.amax(1, keepdim=True)
+        if bool((read >= 0).all()):
+            return fresh
+        return fresh.masked_fill((windows.of(read, NOTHING) < 0).all(-1), NOTHING)
+
+    def _merged(
+        self, call: TorchCall, run: Callable[[Tensor], Tensor], result: Tensor, x: Tensor, ids: Ids
+    ) -> Tensor | None:
+        """A mean, sum or maximum over tokens, as ``run`` makes it of x; None: over the features of one token."""
+        axes = call.reduced_axes(x)
+        if self._is_constant(ids, axes):
+            return None
+        kept = ids.amax(axes, keepdim=True)
+        features = [a for a in range(ids.dim()) if a not in axes and self._is_constant(ids, [a])]
+        marks = self.numbers.first(moves.reduced(kept, features, keep=True))
+        if len(marks[marks >= 0].unique()) < int((marks >= 0).sum()):
+            return None
+        fresh = self._fresh(marks, self.numbers.of_sample(marks)).expand(kept.shape)
+        out = fresh if result.dim() == x.dim() else moves.reduced(fresh, axes, keep=False)
+        into = fresh.expand(x.shape)
+        return self._mixer(result, x, ids, out.expand(result.shape), merge_terms(run, x, into, ids), into=into)

@@ -1,9 +1,10 @@
-"""How the companions of tensors (see :mod:`heedmap.attention.numbers`) go through torch's functions."""
+"""How the companions of tensors (see :mod:`heedmap.attention.numbers`) go through torch's functions, as the model calls them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heedmap.attention import operations as ops
 from heedmap.attention.numbers import NOTHING, Ids
 
 
@@ -56,9 +58,8 @@ MERGES = _each("mean sum amax max")
 """Of those, the ones whose result is a sum of contributions of the tokens."""
 
 Of = Callable[[Tensor], Ids | None]
+"""Gives a tensor's companion."""
 _NO_PART = NOTHING - 1
-
-
 Statistic = Callable[[Tensor], Tensor]
 """What is done with a statistic over several tokens, before it is used."""
 
@@ -100,9 +101,10 @@ STATISTICS: dict[str, Callable[..., Tensor]] = {"group_norm": _group_norm, "norm
 """Functions whose statistics are over several tokens: for the proof, and for which rows are read, these are taken as given."""
 
 
-def writes(name: str) -> bool:
-    """Whether a function of this name writes to its first argument."""
-    return (name.endswith("_") and not name.endswith("__")) or name in ("__iadd__", "__isub__", "__imul__")
+def writes(func: Any) -> bool:
+    """Whether a function writes to its first argument."""
+    name = name_of(func)
+    return func in ops.WRITES_IN_PLACE or (name.endswith("_") and not name.endswith("__"))
 
 
 @lru_cache(maxsize=4096)
@@ -112,18 +114,64 @@ def name_of(func: Any) -> str:
     return str(getattr(getattr(func, "__self__", None), "__name__", name)) if name == "__get__" else name
 
 
+@dataclass(frozen=True, eq=False)
+class TorchCall:
+    """A torch function as the model called it.
+
+    Attributes:
+        func, args, kwargs: the call.
+        result: what it gave.
+        tensors: all that it was given.
+    """
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    tensors: Sequence[Tensor]
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return name_of(self.func)
+
+    def bound(self, *names: str) -> dict[str, Any]:
+        """The arguments by their names, of which ``names`` are those that may be given without."""
+        return dict(zip(names, self.args, strict=False)) | self.kwargs
+
+    def reduced_axes(self, tensor: Tensor) -> list[int]:
+        """The axes of a tensor over which the function sums, however they are given."""
+        args = self.args
+        if self.name in SPREADS and len(args) > 1 and "dim" not in self.kwargs:
+            args = (args[0], *args[2:3]) if self.name == "norm" else args
+        return axes_of(args, self.kwargs, tensor.dim())
+
+    def again(self, old: Tensor, new: Tensor) -> Tensor:
+        """What the same call gives with another tensor, and all others as they are."""
+
+        def swapped(value: Any) -> Any:
+            if value is old:
+                return new
+            if isinstance(value, Tensor):
+                return value.detach()
+            return type(value)(swapped(v) for v in value) if type(value) in (list, tuple) else value
+
+        found: Tensor = self.func(*swapped(self.args), **{k: swapped(v) for k, v in self.kwargs.items()})
+        return found
+
+
 def whole(tensor: Tensor, of: Of) -> Ids:
     """The companion in the tensor's own shape."""
     ids = of(tensor)
     return torch.full((1,) * tensor.dim(), NOTHING).expand(tensor.shape) if ids is None else ids.expand(tensor.shape)
 
 
-def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: Of) -> Any:
-    """What a function that only moves data, and gave ``result``, makes of the companions; the tuple where it gives several."""
-    name = name_of(func)
-    if name in RESHAPES and isinstance(result, Tensor):
-        return reshaped(whole(args[0], of), result.shape)
-    if func is Tensor.where:
+def moved(call: TorchCall, of: Of) -> Any:
+    """What a function that only moves data makes of the companions; the tuple where it gives several."""
+    name, args, kwargs = call.name, call.args, call.kwargs
+    if name in RESHAPES and isinstance(call.result, Tensor):
+        return reshaped(whole(args[0], of), call.result.shape)
+    if call.func is Tensor.where:
         return _called(name, (args[1], args[0], *args[2:]), kwargs, of)
     if name in TURNS:  # the companion has the shape that the tensor had
         ids = of(args[0])
@@ -137,21 +185,27 @@ def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any,
         return _beside(name, [whole(t, of) for t in kept], args[1:], rest)
     if name == "pad":
         return _padded(args, kwargs, of)
-    if func in (F.unfold, F.fold):  # pads with zeros
-        return func(whole(args[0], of).double() + 1, *args[1:], **kwargs).round().long() - 1
+    if call.func in (F.unfold, F.fold):  # pads with zeros
+        return call.func(whole(args[0], of).double() + 1, *args[1:], **kwargs).round().long() - 1
     return _called(name, args, kwargs, of)
+
+
+def on_cpu(value: Any) -> Any:
+    """An argument with what tells of places where companions lie; features are where they were."""
+    if isinstance(value, Tensor):
+        return value.cpu() if not value.is_floating_point() and not value.is_complex() else value
+    if type(value) in (list, tuple):
+        return type(value)(on_cpu(v) for v in value)
+    return {k: on_cpu(v) for k, v in value.items()} if type(value) is dict else value
 
 
 def _called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> Any:
     """The function itself, on the companions of its data."""
     call = ADDS_AT.get(name, name)
     data = DATA.get(call, (0,))
-    given = [_data(a, of) if i in data else a for i, a in enumerate(args)]
-    named = {
-        k: whole(v, of) if isinstance(v, Tensor) and v.is_floating_point() else v
-        for k, v in kwargs.items()
-        if k != "out"
-    }
+    given = [_data(a, of) if i in data else on_cpu(a) for i, a in enumerate(args)]
+    features = {k for k, v in kwargs.items() if isinstance(v, Tensor) and v.is_floating_point()}
+    named = {k: whole(v, of) if k in features else on_cpu(v) for k, v in kwargs.items() if k != "out"}
     if name == "copy_":
         return given[1].expand(args[0].shape)
     if name in ("T", "mT"):
@@ -211,9 +265,9 @@ def _beside(name: str, parts: list[Ids], args: tuple[Any, ...], kwargs: dict[str
     return made.expand(sizes)
 
 
-def folds_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def folds_apart(call: TorchCall) -> bool:
     """Whether the blocks that :func:`torch.nn.functional.fold` puts together do not overlap: it only moves elements."""
-    return bool((F.fold(torch.ones_like(args[0][:1]), *args[1:], **kwargs) <= 1).all())
+    return bool((F.fold(torch.ones_like(call.args[0][:1]), *call.args[1:], **call.kwargs) <= 1).all())
 
 
 def _strided(of: Of, tensor: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Ids:
@@ -239,10 +293,8 @@ def _data(value: Any, of: Of) -> Any:
 
 def _padded(args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> Ids:
     """Padding with a number is no token; with what lies at the border, the same tokens once more."""
-    ids, (pad, mode) = (
-        whole(args[0], of),
-        (*args[1:3], *(kwargs[k] for k in ("pad", "mode") if k in kwargs), "constant")[:2],
-    )
+    ids = whole(args[0], of)
+    pad, mode = (*args[1:3], *(kwargs[k] for k in ("pad", "mode") if k in kwargs), "constant")[:2]
     if mode == "constant":
         return F.pad(ids, pad, value=NOTHING)
     return F.pad(ids.double(), pad, mode).round().long()

@@ -11,10 +11,12 @@ until its tokens meet others in one attention.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Generic, TypeVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 Ids = Int[Tensor, "..."]
@@ -90,6 +92,10 @@ class Numbers:
         self.made.append(made)
         return ids
 
+    def of_samples(self, samples: Int[Tensor, " entries"], shape: Sequence[int], made: str) -> Ids:
+        """New numbers in a shape, of which each entry of the first axis is of one sample."""
+        return self.new(samples.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), made)
+
     def first(self, ids: Ids) -> Ids:
         """The numbers under which the tokens first appeared."""
         return each(self._same.__getitem__, ids)
@@ -103,7 +109,7 @@ class Numbers:
     def joined(self, a: Ids, b: Ids) -> Ids | None:
         """The companion of two that meet elementwise; None: different tokens meet. Rows that were new become the others."""
         a, b = torch.broadcast_tensors(a, b)
-        if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+        if are_one(a, b):
             return a
         small = once(a, b)
         if torch.equal(*small):
@@ -197,6 +203,11 @@ def once(*tensors: Tensor) -> list[Tensor]:
     return given
 
 
+def are_one(a: Ids, b: Ids) -> bool:
+    """Whether two companions of one shape are one in memory."""
+    return a.data_ptr() == b.data_ptr() and a.stride() == b.stride()
+
+
 def stored(ids: Ids) -> int:
     """How many numbers there are without the axes along which they are expanded."""
     return math.prod([size for size, stride in zip(ids.shape, ids.stride(), strict=True) if stride])
@@ -253,3 +264,54 @@ def distinct(rows: Int[Tensor, "rows columns"]) -> tuple[Int[Tensor, "distinct c
             if at < columns and torch.equal(told[which], rows):
                 break
     return told, which
+
+
+def rows_reached(rows: Ids, reached: Bool[Tensor, ...], batch: int, tokens: int) -> Bool[Tensor, "batch tokens"]:
+    """Which rows of a stream have an element that is reached; ``rows``: sample · tokens + row of each element, -1: none."""
+    for axis, size in enumerate(rows.shape):
+        if size > 1 and rows.stride(axis) == 0:
+            rows, reached = rows.narrow(axis, 0, 1), reached.any(axis, keepdim=True)
+    found = torch.zeros(batch * tokens + 1, dtype=torch.bool, device=reached.device)
+    found[rows.to(reached.device)[reached]] = True
+    return found[:-1].reshape(batch, tokens)
+
+
+# -- what is kept of tensors, and how it is walked through ------------------------------------------------------------
+
+T = TypeVar("T")
+
+
+class OfTensors(Generic[T]):
+    """What is known of each of some tensors, for as long as these live."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[weakref.ref[Tensor], T]] = {}
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return id(tensor) in self._kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __setitem__(self, tensor: Tensor, known: T) -> None:
+        key, kept = id(tensor), self._kept
+        kept[key] = weakref.ref(tensor, lambda _: kept.pop(key, None)), known
+
+    def get(self, tensor: Tensor) -> T | None:
+        """Of a tensor; None: nothing is known."""
+        entry = self._kept.get(id(tensor))
+        return None if entry is None else entry[1]
+
+    def forget(self, tensor: Tensor) -> None:
+        """Nothing is known of a tensor from now on."""
+        self._kept.pop(id(tensor), None)
+
+
+def all_before(starts: Collection[T], before: Callable[[T], Iterable[T]]) -> set[T]:
+    """These, and all that is before any of them, step by step."""
+    found, rest = set(starts), list(starts)
+    while rest:
+        new = frozenset(before(rest.pop())) - found
+        found |= new
+        rest += new
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import isqrt
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from heedmap.attention.companions import CompanionTape
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, thinned
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of
+from heedmap.attention.placed_flow import Builder, PlacedStream
+from heedmap.attention.token_positions import InputSpan
 
 Grid = tuple[int, int]
 GRIDS = ("grid_thw", "grid_hw", "spatial_shapes")
@@ -91,9 +94,8 @@ def _targets(numbers: Numbers, mixers: Iterable[Mixer]) -> Ids:
     to = torch.full((len(numbers.owner) + 1,), NOTHING)
     for mixer in mixers:
         if mixer.into is not None:
-            asked, into = map(numbers.first, thinned(*(i.expand(mixer.value.shape) for i in (mixer.asked, mixer.into))))
-            real = (asked >= 0) & (into >= 0)
-            to[asked[real]] = into[real]
+            tokens, rows = mixer.merged(numbers)
+            to[tokens] = rows
         else:
             for before, after in _maps(numbers, mixer):
                 if after.numel() == 1:  # a convolution over blocks
@@ -140,3 +142,94 @@ def _in_rows(ids: Ids, grid: Grid, to: Ids) -> Ids:
         return ids
     blocks = ids.reshape(rows, columns, side, side).permute(0, 2, 1, 3).reshape(grid)
     return blocks.flatten() if _is_in_blocks(to[blocks], rows, columns) else ids
+
+
+# -- segments ---------------------------------------------------------------------------------------------------------
+
+
+def segments(builder: Builder, inputs: Mapping[str, Any]) -> dict[int, list[InputSpan]]:
+    """For each stream, its segments: of several pictures, tiles or frames of a sample, one for each."""
+    tape, streams = builder.tape, builder.streams
+    mixers = [a for a in tape.attentions if isinstance(a, Mixer)]
+    rows = torch.cat([stream.numbers.flatten() for stream in streams])
+    within = _Within(
+        builder,
+        {
+            leaf: of_leaf(tape, leaf, inputs, mixers)
+            for leaf, own in builder.of_leaves().items()
+            if bool(own[rows].any())
+        },
+    )
+    return {stream.index: _spans(tape, stream, within.parts(stream)) for stream in streams}
+
+
+class _Within:
+    """The parts of leaves that streams have.
+
+    Args:
+        builder: of the streams.
+        of_leaf: the parts of each leaf.
+    """
+
+    def __init__(self, builder: Builder, of_leaf: Mapping[int, list[Part]]) -> None:
+        self._builder, self._of_leaf = builder, of_leaf
+        self._found: dict[int, list[tuple[int, list[Part]]]] = {}
+
+    def parts(self, stream: PlacedStream) -> list[tuple[int, list[Part]]]:
+        """The parts of leaves that a stream has, and what was made of them in the streams that it took in; of these first.
+
+        Of what it takes in beside tokens of the same input (a level of a pyramid) there is none: it has its own tokens already.
+        Nor of tokens that it has besides as parts of others: what stands there for itself looks like the whole, and is not.
+        """
+        if stream.index not in self._found:
+            self._found[stream.index] = [(leaf, parts) for leaf, parts in self._all_parts(stream) if parts]
+        return self._found[stream.index]
+
+    def _all_parts(self, stream: PlacedStream) -> Iterator[tuple[int, list[Part]]]:
+        tape, graph = self._builder.tape, self._builder.graph
+        begun = {tape.sources[leaf].name for leaf in stream.leaves}
+        twice = [x for x, join in stream.joins.items() if join.mixers and join.places is not None]
+        apart = set[int]().union(*(graph.all_leaves(x) for x in twice))
+        yield from ((leaf, parts) for leaf, parts in self._of_leaf.items() if leaf not in apart)
+        for other, join in stream.joins.items():
+            known = self._builder.streams[other]
+            mixers = [m for i in join.mixers if isinstance(m := tape.attentions[i], Mixer)]
+            for leaf, parts in self.parts(known):
+                if tape.sources[leaf].name in begun or leaf in apart:
+                    continue
+                own = [part for part in parts if bool((known.rows_of(part.ids) >= 0).any())]
+                yield leaf, through(tape.numbers, own, mixers) if mixers and own else own
+
+
+def _spans(tape: CompanionTape, stream: PlacedStream, within: Iterable[tuple[int, list[Part]]]) -> list[InputSpan]:
+    found: list[InputSpan] = []
+    seen = torch.zeros(stream.numbers.numel() + 1, dtype=torch.bool)
+    for leaf, parts in sorted(within, key=lambda pair: -tape.sources[pair[0]].says):
+        rows = torch.cat([stream.rows_of(part.ids) for part in parts])
+        rows = rows[rows >= 0]
+        if len(rows) and not bool(seen[rows].any()):
+            seen[rows] = True
+            found += _spans_of(tape, stream, leaf, parts)
+    return sorted(found, key=lambda p: int(p.positions[p.positions >= 0].min()))
+
+
+def _spans_of(tape: CompanionTape, stream: PlacedStream, leaf: int, parts: Sequence[Part]) -> list[InputSpan]:
+    """A segment for the first part of each sample, one for the second …"""
+    samples: list[list[Part]] = [[] for _ in range(tape.batch)]
+    for part in parts:
+        if bool((stream.rows_of(part.ids) >= 0).any()):
+            samples[int(tape.numbers.of_sample(part.ids).max())].append(part)
+    none = Part(torch.zeros(0).long())
+    name = tape.sources[leaf].name
+    return [_span(stream, leaf, name, one) for one in zip_longest(*samples, fillvalue=none)]
+
+
+def _span(stream: PlacedStream, leaf: int, name: str, parts: Sequence[Part]) -> InputSpan:
+    """One part of each sample."""
+    positions = torch.full((len(parts), max(len(part.ids) for part in parts)), NOTHING)
+    for own, part in zip(positions, parts, strict=True):
+        own[: len(part.ids)] = stream.places_of(part.ids)
+    grids = {part.grid for part in parts if len(part.ids)}
+    grid = grids.pop() if len(grids) == 1 else None
+    kind = "tokens" if grid is None else "image"
+    return InputSpan(leaf, name, positions, grid, kind, positions)

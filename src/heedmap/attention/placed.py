@@ -7,7 +7,6 @@ and convolutions, poolings and fixed matrices between attentions are recorded as
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -17,23 +16,18 @@ from torch import Tensor
 
 from heedmap.attention import mixers, moves, places
 from heedmap.attention import operations as ops
-from heedmap.attention.attending import Asked, AttendingTape
+from heedmap.attention.blocks import AttendingTape, BlockAttention, BlockLayout
 from heedmap.attention.companions import GivenWeights, Lost, Pair, Summed
-from heedmap.attention.mixing import again
-from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, once, runs
+from heedmap.attention.moves import TorchCall
+from heedmap.attention.numbers import NOTHING, Ids, all_before, all_of, distinct, once, runs
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tags import Tag
-from heedmap.attention.tape import _forget, _replaced, _tensors
+from heedmap.attention.tape import _replaced, _tensors
 from heedmap.common.memory import ran_out
 
 
 class PlacedTape(AttendingTape):
-    """Records attention, in blocks or not, and mixers, with the tokens that they ask and are asked.
-
-    Args:
-        tokens: leaves, by their index among the sources, after which convolutions are mixers; else those before the first
-            attention belong to what its tokens begin with.
-    """
+    """Records attention, in blocks or not, and mixers, with the tokens that they ask and are asked."""
 
     # -- the mode ---------------------------------------------------------------------------------------------------
 
@@ -50,26 +44,23 @@ class PlacedTape(AttendingTape):
         if followed and is_product:
             return self._multiplied(func, args, kwargs)
         if followed and name in moves.MEETS:
-            args = self._spread(name, args)
+            args = self._spread(func, args)
         if followed and name in moves.STATISTICS:
             given = moves.STATISTICS[name](self._given, *args, **kwargs)
-            self.set_tag(given, self.tag(args[0]))
-            self.set_known(given, self.known(args[0]))
-            func, args, kwargs = torch.clone, (given,), {}
+            func, args, kwargs = torch.clone, (self._alike(given, args[0]),), {}
         if name in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
             args = (args[0], self._as_given(args[1]), *args[2:])
         if name in moves.SCALES:
             args = self._without_normaliser(args)
         result = super().seen(func, args, kwargs)
-        call = self.copied.call(name, operands, result)
+        number = self.copied.call(name, operands, result)
+        call = TorchCall(func, args, kwargs, result, _tensors(args, kwargs))
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
-            self._begin(result, args, kwargs)
+            self._begin(call)
             return result
-        if followed:
-            return self._own_copies(call, operands, self._after(func, args, kwargs, result))
-        return self._of_none(name, args, kwargs, result)
+        return self._own_copies(number, operands, self._after(call)) if followed else self._of_none(call)
 
-    def _spread(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _spread(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Where copies of one token meet several others, each copy as what a mixer makes of it for the token that it meets."""
         pair = [(t, k) for t in args[:2] if isinstance(t, Tensor) and isinstance(k := self.known(t), Tensor)]
         if len(pair) < 2 or not moves.broadcasts(t for t, _ in pair):
@@ -77,7 +68,7 @@ class PlacedTape(AttendingTape):
         first, second = torch.broadcast_tensors(*(k.expand(t.shape) for t, k in pair))
         if self.numbers.joined(first, second) is not None:
             return args
-        if not moves.writes(name) and self.numbers.is_copied(first, second):
+        if not moves.writes(func) and self.numbers.is_copied(first, second):
             return (self._copied_to(args[0], first, second), *args[1:])
         if self.numbers.is_copied(second, first):
             return (args[0], self._copied_to(args[1], second, first), *args[2:])
@@ -89,22 +80,18 @@ class PlacedTape(AttendingTape):
         whole, first = copies.expand(of.shape), self.numbers.first(to)
         rows = self._fresh(first, self.numbers.of_sample(first))
         self.set_tag(whole, self.tag(copies))
-        return self._mixer(
-            whole.clone(), whole, of, rows, mixers.merge_terms(torch.clone, whole, rows, of), copies=True
-        )
+        terms = mixers.merge_terms(torch.clone, whole, rows, of)
+        return self._mixer(whole.clone(), whole, of, rows, terms, copies=True)
 
-    def _own_copies(self, call: int | None, operands: Sequence[Tensor], result: Any) -> Any:
+    def _own_copies(self, number: int | None, operands: Sequence[Tensor], result: Any) -> Any:
         """The result of a call; where its copies of tokens are tokens of their own, each as what a mixer makes of its token."""
-        if call is None or (ids := self.ids(result)) is None or not result.is_floating_point():
+        if number is None or (ids := self.ids(result)) is None or not result.is_floating_point():
             return result
-        if (
-            self.cut
-            and result.requires_grad
-            and result.numel() > max((t.numel() for t in operands if self.ids(t) is not None), default=0)
-        ):
-            self.copied.keep(call, result)
+        largest = max((t.numel() for t in operands if self.ids(t) is not None), default=0)
+        if self.cut and result.requires_grad and result.numel() > largest:
+            self.copied.keep(number, result)
         whole = self.numbers.first(ids).expand(result.shape)
-        places = self.copied.places(call, whole)
+        places = self.copied.places(number, whole)
         if places is None:
             return result
         token, place = once(whole, places)
@@ -114,20 +101,18 @@ class PlacedTape(AttendingTape):
 
     def _is_one_a_sample(self, leaf: int, ids: Ids) -> bool:
         """Whether these are tokens of a leaf that has no more than one for each sample (a language, a frequency)."""
-        own = all_of(self.leaf_ids[leaf])
-        return len(own) <= self.batch and bool(
-            torch.isin(self.numbers.first(own), self.numbers.first(all_of(ids))).any()
-        )
+        own, tokens = all_of(self.leaf_ids[leaf]), self.numbers.first(all_of(ids))
+        return len(own) <= self.batch and bool(torch.isin(self.numbers.first(own), tokens).any())
 
     def _is_sum_of_weights(self, value: Any) -> bool:
-        return isinstance(value, Tensor) and id(value) in self._sums
+        return isinstance(value, Tensor) and value in self._sums
 
     def _without_normaliser(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The factors, where one is made of sums of the very weights of the attention that is the other: that one is as it is."""
         for i, j in ((0, 1), (1, 0)):
             if len(args) > 1 and self._is_sum_of_weights(args[i]) and isinstance(args[j], Tensor):
                 reads = [self.reads.get(s.attention, []) for n in self.tag(args[j]).sources for s in [self.sources[n]]]
-                sides = self._sums[id(args[i])][1]
+                sides = self._sums.get(args[i])
                 if sides and reads and all(sides <= {id(t) for t, _ in read} for read in reads):
                     return (*args[:i], self._as_given(args[i]), *args[i + 1 :])
         return args
@@ -141,28 +126,25 @@ class PlacedTape(AttendingTape):
 
     def _as_given(self, weights: Tensor) -> Tensor:
         """What weights are divided by, as it is: in a proof no gradient passes through it."""
-        given = self._given(weights)
-        self.set_tag(given, self.tag(weights))
-        self.set_known(given, self.known(weights))
-        return given
+        return self._alike(self._given(weights), weights)
 
     def _without_given(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, where weights and gates that multiply tokens are as they are: of no token, and in a proof a constant."""
-        scales = moves.name_of(func) in moves.SCALES_OR_DIVIDES
-        if not (scales or func in ops.PRODUCTS) or not any(self.ids(t) is not None for t in _tensors(args)):
+        name, tensors = moves.name_of(func), _tensors(args)
+        scales = name in moves.SCALES_OR_DIVIDES
+        if not (scales or func in ops.PRODUCTS) or not any(self.ids(t) is not None for t in tensors):
             return args
-        by = {}
-        for tensor in _tensors(args):
-            if isinstance(self.known(tensor), GivenWeights) or (
-                scales and self._is_gate_of(moves.name_of(func), tensor, args)
-            ):
-                by[id(tensor)] = self._given(tensor)
+
+        def is_given(tensor: Tensor) -> bool:
+            return isinstance(self.known(tensor), GivenWeights) or (scales and self._is_gate_of(name, tensor, args))
+
+        by = {id(tensor): self._given(tensor) for tensor in tensors if is_given(tensor)}
         return tuple(_replaced(list(args), by)) if by else args
 
     def _is_gate_of(self, name: str, gate: Tensor, args: tuple[Any, ...]) -> bool:
         """Whether a pooled token says weights, or a divisor, for more tokens of the same input, of which it is none."""
         divides = name in moves.DIVIDES and gate is args[-1]  # a deviation, a mean of sizes
-        ids = self.ids(gate) if divides or id(gate) in self._gates else None
+        ids = self.ids(gate) if divides or gate in self._gates else None
         others = [(t, i) for t in _tensors(args) if t is not gate and (i := self.ids(t)) is not None]
         if ids is None or len(others) != 1:
             return False
@@ -172,66 +154,64 @@ class PlacedTape(AttendingTape):
 
     def _inputs_of(self, tensor: Tensor) -> set[str]:
         """The names of the inputs that a tensor was made of."""
-        seen, rest = set[int](), set(self.tag(tensor).sources)
-        while rest:
-            index = rest.pop()
-            seen.add(index)
-            if (source := self.sources[index]).kind == "attention":
-                attention = self.attentions[source.attention]
-                rest |= (attention.query_sources | attention.value_sources) - seen
-        return {self.sources[i].name for i in seen if self.sources[i].kind in ("input", "leaf")}
 
-    def _mark_gate(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        def read(index: int) -> frozenset[int]:
+            made = [self.attentions[a] for a in self.attentions_of([index])]
+            return frozenset[int]().union(*(a.query_sources | a.value_sources for a in made))
+
+        seen = (self.sources[i] for i in all_before(self.tag(tensor).sources, read))
+        return {source.name for source in seen if source.kind in ("input", "leaf")}
+
+    def _mark_gate(self, call: TorchCall) -> None:
         """Remember weights, and what only moves or scales them."""
+        name, result = call.name, call.result
         if not self._gates and name not in moves.GATES:
             return
-        of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
+        of = [t for t in call.tensors if self.known(t) is not None]
         keeps = name in moves.SAME or name in moves.DATA or name in moves.SCALES_OR_DIVIDES
-        if isinstance(result, Tensor) and (
-            name in moves.GATES or (keeps and of and all(id(t) in self._gates for t in of))
-        ):
-            self._gates[id(result)] = weakref.ref(result, partial(_forget, self._gates, id(result)))
+        kept = keeps and of and all(t in self._gates for t in of)
+        if isinstance(result, Tensor) and (name in moves.GATES or kept):
+            self._gates[result] = True
 
-    def _mark_sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+    def _mark_sum(self, call: TorchCall) -> None:
         """Remember sums of weights over keys, and what is made of these alone, with the queries and keys of the weights."""
-        if not self._sums and name not in moves.REDUCES:
+        result, sums = call.result, call.name in moves.REDUCES
+        if not self._sums and not sums:
             return
-        of = [(t, known) for t in _tensors(args, kwargs) if (known := self.known(t)) is not None]
-        pairs = [known for _, known in of if isinstance(known, Pair)] if name in moves.REDUCES else []
+        of = [(t, known) for t in call.tensors if (known := self.known(t)) is not None]
+        pairs = [known for _, known in of if sums and isinstance(known, Pair)]
         if not isinstance(result, Tensor) or not of or not (pairs or all(self._is_sum_of_weights(t) for t, _ in of)):
             return
-        before = [self._sums[id(t)][1] for t, _ in of if self._is_sum_of_weights(t)]
-        sides = frozenset(id(t) for known in pairs for t, _ in known.sides).union(*before)
-        self._sums[id(result)] = weakref.ref(result, partial(_forget, self._sums, id(result))), sides
+        before = [sides for t, _ in of if (sides := self._sums.get(t)) is not None]
+        self._sums[result] = frozenset(id(t) for known in pairs for t, _ in known.sides).union(*before)
 
-    def _after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-        name = moves.name_of(func)
-        self._mark_sum(name, args, kwargs, result)
-        self._mark_gate(name, args, kwargs, result)
+    def _after(self, call: TorchCall) -> Any:
+        """The result of a function of tokens, as the model goes on with it; what is known of it is remembered."""
+        self._mark_sum(call)
+        self._mark_gate(call)
         try:
-            mixer = self._side_by_side(func, args, kwargs, result)
-            mixer = self._mixed(func, name, args, kwargs, result) if mixer is None else mixer
+            mixer = self._side_by_side(call)
+            mixer = self._mixed(call) if mixer is None else mixer
             if mixer is not None:
                 return mixer
-            found = self._placed(func, name, args, kwargs, result)
+            found = self._placed(call)
         except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
             if ran_out(error):
                 raise
-            found = Lost(name, places.here())
-        self._keep(name, args, result, found)
-        return result
+            found = Lost(call.name, places.here())
+        self._keep(call, found)
+        return call.result
 
-    def _keep(self, name: str, args: tuple[Any, ...], result: Any, found: Any) -> None:
-        if name == "__setitem__":
-            self.set_known(args[0], found)
+    def _keep(self, call: TorchCall, found: Any) -> None:
+        """Remember what was found of a result, or of each of several."""
+        result = call.result
+        if call.name == "__setitem__":
+            self.set_known(call.args[0], found)
         elif isinstance(result, Tensor):
             self.set_known(result, found)
         elif isinstance(result, (tuple, list)):
-            alike = (
-                isinstance(found, (tuple, list))
-                and not isinstance(found, (Pair, Lost, Summed, GivenWeights))
-                and len(found) == len(result)
-            )
+            for_all = isinstance(found, (Pair, Lost, Summed, GivenWeights))
+            alike = isinstance(found, (tuple, list)) and not for_all and len(found) == len(result)
             for i, item in enumerate(result):
                 if isinstance(item, Tensor):
                     tells = isinstance(found, GivenWeights) and not item.is_floating_point()
@@ -242,7 +222,7 @@ class PlacedTape(AttendingTape):
     def _multiplied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = self._apart(args, kwargs)
         result = func(*args, **kwargs)
-        call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
+        call = multiplied(TorchCall(func, args, kwargs, result, _tensors(args, kwargs)))
         if self._begins(call):
             return self._rows_begun(call)
         known = [self.known(t) for t in call.pair]
@@ -301,12 +281,15 @@ class PlacedTape(AttendingTape):
         self.set_known(leaf, ids.expand(leaf.shape))
         return leaf
 
-    def _side_by_side(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Tensor | None:
+    def _side_by_side(self, call: TorchCall) -> Tensor | None:
         """Of a convolution of single places the result, where tokens stand side by side in the channels; else None."""
-        if not self.joins_tokens(func, args, kwargs, result):
+        if not self.joins_tokens(call):
             return None
-        x, weight = args[:2]
-        return self._summed(Multiplied(func, args, kwargs, result, (x, weight), of_convolution(x)))
+        x, weight = call.args[:2]
+        letters = of_convolution(x)
+        return self._summed(
+            Multiplied(call.func, call.args, call.kwargs, call.result, call.tensors, (x, weight), letters)
+        )
 
     def _combined(self, call: Multiplied) -> Tensor:
         """Scores of two tokens each, or rows times what is no token."""
@@ -331,9 +314,7 @@ class PlacedTape(AttendingTape):
     def _kept(self, call: Multiplied, side: int, part: Ids | None = None) -> Ids | None:
         """The companion of the result by one of the pair; None where the product sums over its tokens."""
         tensor, has, out = call.pair[side], call.letters[side], call.letters[2]
-        ids = self.ids(tensor) if part is None else part
-        assert ids is not None
-        whole = ids.expand(tensor.shape)
+        whole = self._whole(tensor) if part is None else part.expand(tensor.shape)
         gone = [i for i, c in enumerate(has) if c not in out]
         return in_order(whole, has, out, call.sizes) if self._is_constant(whole, gone) else None
 
@@ -356,10 +337,8 @@ class PlacedTape(AttendingTape):
     def _weighted_sum(self, call: Multiplied) -> Tensor:
         """Tokens weighted by what one token, of the first of the pair, says (dynamic convolution): an attention of that token."""
         tensor = call.pair[0]
-        ids = self.ids(tensor)
-        assert ids is not None
-        whole = ids.expand(tensor.shape)
-        self.set_known(tensor, Pair(whole, torch.full_like(whole, NOTHING), ((tensor, ids),), True))
+        ids, whole = self.known(tensor), self._whole(tensor)
+        self.set_known(tensor, Pair(whole, torch.full_like(whole, NOTHING), ((tensor, whole),), True))
         made = self._weighted(call)
         self.set_known(tensor, ids)
         return made
@@ -387,20 +366,19 @@ class PlacedTape(AttendingTape):
             return in_order(tensor, named, f"{lead}T{renamed[last]}", sizes)
 
         rows = f"{lead}{row}{summed}"
-        return self._attend(
-            Asked(
-                form="linear",
-                out=call.result,
-                axes=tuple(out.index(c) for c in (*lead, row, renamed[feature])),
-                queries=in_order(ids.expand(query.shape), asks, rows, sizes)[..., 0],
-                keys=laid(value[1].expand(value[0].shape), value[2], feature)[..., 0],
-                value=laid(value[0], value[2], feature),
-                tags=[self.tag(query), self.tag(value[0])],
-                sides=[(query, ids), key[:2], value[:2]],
-                query=in_order(query, asks, rows, sizes),
-                key=laid(key[0], key[2], depth),
-            )
+        attention = BlockAttention(
+            index=len(self.attentions),
+            form="linear",
+            out=call.result,
+            layout=BlockLayout(tuple(out.index(c) for c in (*lead, row, renamed[feature]))),
+            value=laid(value[0], value[2], feature),
+            keys=0,
+            query=in_order(query, asks, rows, sizes),
+            key=laid(key[0], key[2], depth),
+            query_ids=in_order(ids.expand(query.shape), asks, rows, sizes)[..., 0],
+            key_ids=laid(value[1].expand(value[0].shape), value[2], feature)[..., 0],
         )
+        return self._attend(attention, [self.tag(query), self.tag(value[0])], [(query, ids), key[:2], value[:2]])
 
     def _unknown(self, call: Multiplied, lost: Lost | None = None) -> Tensor:
         """A product that is lost; where both operands are made of tokens it may be an attention, which is not followed."""
@@ -415,9 +393,7 @@ class PlacedTape(AttendingTape):
     def _summed(self, call: Multiplied) -> Tensor:
         """A fixed matrix over the tokens of the first of the pair: tokens of one row are merged, or all are mixed."""
         tensor, (has, _, out) = call.pair[0], call.letters
-        ids = self.ids(tensor)
-        assert ids is not None
-        whole = self.numbers.first(ids).expand(tensor.shape)
+        whole = self.numbers.first(self._whole(tensor))
         kept, gone = ([i for i, c in enumerate(has) if (c in out) == stays] for stays in (True, False))
         rows = self.numbers.first(whole.permute(*kept, *gone).flatten(len(kept)))
         rows = rows.index_select(-1, runs(-1, rows))
@@ -445,23 +421,19 @@ class PlacedTape(AttendingTape):
         for axis in gone:
             back = back.unsqueeze(axis)
         into = back.expand(tensor.shape)
-        terms = mixers.merge_terms(self._again(call), tensor, into, whole)
+        terms = mixers.merge_terms(partial(call.again, tensor), tensor, into, whole)
         ids = ids.expand(call.result.shape)
         return self._mixer(call.result, tensor, whole, ids, terms, into=into if once else None)
 
     def _matrix_of(self, call: Multiplied, whole: Ids, lead: Tensor) -> Tensor:
         """All tokens of the samples ``lead`` are mixed into new ones along the axes that they had not."""
-        (has, _, out), shape = call.letters, call.result.shape
+        (has, _, out), shape, tensor = call.letters, call.result.shape, call.pair[0]
         made = [n if c not in has else 1 for c, n in zip(out, shape, strict=True)]
         marks = torch.arange(torch.Size(made).numel()).reshape(made)
         code = lead * marks.numel() + marks
         fresh = self._fresh(code, lead.expand(code.shape)).expand(shape)
-        return self._mixer(
-            call.result, call.pair[0], whole, fresh, mixers.linear_terms(self._again(call), call.pair[0], fresh, whole)
-        )
-
-    def _again(self, call: Multiplied) -> partial[Tensor]:
-        return partial(again, call.func, call.args, call.kwargs, call.pair[0])
+        terms = mixers.linear_terms(partial(call.again, tensor), tensor, fresh, whole)
+        return self._mixer(call.result, tensor, whole, fresh, terms)
 
     def _weighted(self, call: Multiplied) -> Tensor:
         """A v, in blocks; the first of the pair is A."""
@@ -484,20 +456,20 @@ class PlacedTape(AttendingTape):
             keys = whole.select(-1, 0) if self._is_constant(whole, [whole.dim() - 1]) else None
         if queries is None or keys is None:
             return self._unfollowed(call.result, tags, "its rows are not of one token each")
-        return self._attend(
-            Asked(
-                form="softmax" if known.softmax else "linear",
-                out=call.result,
-                axes=role.order(out),
-                queries=queries,
-                keys=keys,
-                value=in_order(value, b, of_value, call.sizes),
-                tags=[self._of_queries(tags[0], known, queries), tags[1]],
-                sides=[*known.sides, *([] if value_ids is None else [(value, value_ids)])],
-                probs=in_order(probs, a, of_probs, call.sizes),
-                scored=tuple(t for t, _ in known.sides),
-            )
+        attention = BlockAttention(
+            index=len(self.attentions),
+            form="softmax" if known.softmax else "linear",
+            out=call.result,
+            layout=BlockLayout(role.order(out)),
+            value=in_order(value, b, of_value, call.sizes),
+            keys=0,
+            probs=in_order(probs, a, of_probs, call.sizes),
+            scored=tuple(t for t, _ in known.sides) or None,
+            query_ids=queries,
+            key_ids=keys,
         )
+        sides = [*known.sides, *([] if value_ids is None else [(value, value_ids)])]
+        return self._attend(attention, [self._of_queries(tags[0], known, queries), tags[1]], sides)
 
     def _of_queries(self, tag: Tag, known: Pair, queries: Ids) -> Tag:
         """The tag of weights, without what only the other side of their product was computed from."""

@@ -5,30 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import zip_longest
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from heedmap.attention import pictures
 from heedmap.attention.attention import Attention
-from heedmap.attention.backward import noises, pulled
 from heedmap.attention.blocks import BlockAttention
-from heedmap.attention.companions import Lost, Pair
+from heedmap.attention.companions import Lost
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.forward import ends_of
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each, thinned
-from heedmap.attention.pictures import Part
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_before, all_of, each, rows_reached
 from heedmap.attention.placed import PlacedTape
-from heedmap.attention.probe import ADVICE
-from heedmap.attention.returned import Read, check, orders, tensors_of
+from heedmap.attention.returned import tensors_of
 from heedmap.attention.scans import Scan
-from heedmap.attention.token_positions import InputSpan
-from heedmap.attention.token_positions import TokenRows as Rows
-from heedmap.common.memory import ran_out
-from heedmap.errors import GradientError, MixingError, NoAttentionError, UnfollowedAttentionError
+from heedmap.attention.token_positions import TokenRows
+from heedmap.errors import MixingError, NoAttentionError, UnfollowedAttentionError
 
 
 @dataclass(eq=False)
@@ -46,7 +39,17 @@ class PlacedStream(Stream):
 
     def at(self, ids: Ids) -> Tensor:
         """sample · tokens + row of each token; -1: not in this stream."""
-        return _at(self, self.first(ids))
+        return self.rows_of(self.first(ids))
+
+    def rows_of(self, ids: Ids) -> Tensor:
+        """The same of numbers under which tokens first appeared."""
+        last = len(self.rows) - 1  # the entry of none
+        return each(lambda n: self.rows[n.clamp(max=last)], ids)
+
+    def places_of(self, ids: Ids) -> Tensor:
+        """The rows within a sample, of such numbers."""
+        rows = self.rows_of(ids)
+        return torch.where(rows < 0, NOTHING, rows % max(1, self.tokens))
 
     def has(self, ids: Ids) -> bool:
         """Whether all these tokens, each once, are of it."""
@@ -59,8 +62,9 @@ class Builder:
     def __init__(self, tape: PlacedTape, output: Any) -> None:
         self.tape, self.numbers = tape, tape.numbers
         self.graph = Graph([], [], tape.sources)
-        self.live = _live(tape, list(tensors_of(output)))
-        self.lost = next((k for t in tensors_of(output) if isinstance(k := tape.known(t), Lost) and k.place), None)
+        self.answers = list(tensors_of(output))
+        self.live = _live(tape, self.answers)
+        self.lost = next((k for t in self.answers if isinstance(k := tape.known(t), Lost) and k.place), None)
         self.renewed = set[int]()  # calls of attentions without a residual connection, whose rows are to be new tokens
         self._of: dict[int, int] = {}  # live event → the stream whose rows its output is
         self._marked: tuple[int, dict[int, Tensor]] = -1, {}
@@ -70,6 +74,11 @@ class Builder:
         self._late = [a for a in events if isinstance(a, Mixer) and self._is_late(a)]
         self._asking: list[tuple[Edge, PlacedStream, frozenset[int]]] = []
         self._together: list[tuple[Ids, Ids]] = []  # tokens, and those with which they are one stream
+
+    @property
+    def streams(self) -> list[PlacedStream]:
+        """Those of the graph."""
+        return cast("list[PlacedStream]", self.graph.streams)
 
     def build(self) -> Graph:
         """The flow.
@@ -96,7 +105,7 @@ class Builder:
         """Add all events, unless it turns out that tokens of one stream are asked for beside others that are of none."""
         count = len(self._together)
         for event in events:
-            self._add_late(self._states_of(event.query_sources | event.value_sources))
+            self._add_late(self.tape.attentions_of(event.query_sources | event.value_sources))
             if isinstance(event, BlockAttention):
                 self._attention(event)
             elif isinstance(event, Mixer) and event not in self._late:
@@ -121,12 +130,9 @@ class Builder:
             rows, asked = self.numbers.first(event.ids), self._stream(self.numbers.first(event.tokens_read), of)
             to = next(reversed(self._fitting(rows)), None)
             if to is None:
-                raise MixingError(
-                    f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
-                )
-            event.keys = asked.tokens
+                raise _of_several(event)
             self._sized(event, to, asked)
-            state = self._states(of).get(asked.index, frozenset())
+            state = self._state(asked, of)
             join = to.joins.get(asked.index)
             if join is not None and join.mixers and join.state == state and not self._is_asked(to):
                 self._merged(event, to, asked, state)  # rows of the same tokens, of which a part has asked before
@@ -137,31 +143,22 @@ class Builder:
         """Whether its tokens were asked by any so far."""
         return any(edge.source == stream.index for edge in self.graph.edges)
 
-    def _states_of(self, sources: Iterable[int]) -> set[int]:
-        """The attentions and mixers among sources."""
-        return {s.attention for i in sources if (s := self.tape.sources[i]).kind == "attention"}
-
     def sources(self, sources: Collection[int]) -> frozenset[int]:
         """``sources``, with those of their input in place of mixers that are not followed (pooling before a head)."""
-        seen, rest = set(sources), list(sources)
-        dropped = set[int]()
-        while rest:
-            index = rest.pop()
-            source = self.tape.sources[index]
-            if source.kind == "attention" and source.attention not in self.live:
-                dropped.add(index)
-                new = self.tape.attentions[source.attention].value_sources - seen
-                seen |= new
-                rest.extend(new)
-        return frozenset(seen - dropped)
+        found = _with_dropped(self.tape, sources, self.live)
+        return frozenset(found - {i for i in found if self.tape.attentions_of([i]) - self.live})
 
     def _states(self, sources: Iterable[int]) -> dict[int, State]:
+        """The states of streams that sources are of."""
         found: dict[int, set[int]] = {}
         for index in sources:
-            source = self.tape.sources[index]
-            if source.kind == "attention" and source.attention in self._of:
-                found.setdefault(self._of[source.attention], set()).add(source.attention)
-        return {s: frozenset(a for a in state if a in self.graph.streams[s].attentions) for s, state in found.items()}
+            for attention in self.tape.attentions_of([index]) & self._of.keys():
+                found.setdefault(self._of[attention], set()).add(attention)
+        return {s: frozenset(a for a in state if a in self.streams[s].attentions) for s, state in found.items()}
+
+    def _state(self, stream: PlacedStream, sources: Iterable[int]) -> State:
+        """The one of a stream."""
+        return self._states(sources).get(stream.index, frozenset())
 
     @property
     def ancestors(self) -> set[int]:
@@ -170,7 +167,7 @@ class Builder:
         And those that a stream has beside what was made of them place by place: each place would be two tokens.
         """
         found = set[int]()
-        for stream in self.graph.streams:
+        for stream in self.streams:
             begun = self.graph.all_leaves(stream.index)
             found |= {a for leaf in begun for a in self.tape.made_of(leaf) & begun if self._is_twice(a, leaf)}
         for edge in (edge for edge in self.graph.edges if not edge.added):
@@ -193,7 +190,7 @@ class Builder:
             self._check_residual(asked, asked_of, reader)
             made = self._new(q, {})
             self._laid(event, made, asked, q, k)
-            self._merged(event, made, asked, self._states(asked_of).get(asked.index, frozenset()))
+            self._merged(event, made, asked, self._state(asked, asked_of))
             return
         if bool(torch.isin(all_of(k), all_of(q)).all()):  # tokens that ask some of themselves
             self._stream(q, asks_of, event.beside)
@@ -206,7 +203,7 @@ class Builder:
 
     def _laid(self, event: BlockAttention, asks: PlacedStream, asked: PlacedStream, q: Ids, k: Ids) -> None:
         event.sizes, event.keys = (self.tape.batch, asks.tokens, asked.tokens), asked.tokens
-        event.query_rows, event.key_rows = _at(asks, q), _at(asked, k)
+        event.query_rows, event.key_rows = asks.rows_of(q), asked.rows_of(k)
 
     def _check_apart(self, stream: PlacedStream, sources: frozenset[int], reader: str) -> None:
         """What is taken from new tokens is nothing of those in whose place they stand, though these are added to what asks.
@@ -216,12 +213,8 @@ class Builder:
         """
         if not self.numbers.stand_beside(stream.numbers):
             return
-        for other in (self.graph.streams[x] for x, join in stream.joins.items() if join.mixers):
-            assert isinstance(other, PlacedStream)
-            of = {
-                i for i, s in enumerate(self.tape.sources) if s.kind == "attention" and s.attention in other.attentions
-            }
-            if sources & (of | other.leaves | self._learned_of(other)):
+        for other in (self.streams[x] for x, join in stream.joins.items() if join.mixers):
+            if sources & (self.tape.sources_of(other.attentions) | other.leaves | self._learned_of(other)):
                 raise MixingError(
                     f"{reader} reads tokens that go on without what they were before, and others to which that was added again: "
                     "the rules, which add to the identity or do not, hold for neither; explain a model whose attentions have "
@@ -255,15 +248,14 @@ class Builder:
         made = {m for join in stream.joins.values() for m in join.mixers}
         for join in stream.joins.values():
             made |= set() if join.mixers else set(join.state)
-        begun |= {i for i, s in enumerate(self.tape.sources) if s.kind == "attention" and s.attention in made}
-        state = self._states(sources).get(stream.index)
+        begun |= self.tape.sources_of(made)
+        state = self._state(stream, sources)
         return self.tape.attentions[min(state)] if begun and state and not begun & sources else None
 
-    def check_answers(self, answers: Iterable[frozenset[int]]) -> None:
+    def check_answers(self) -> None:
         """As before each attention, for what the model returns; what cannot be renewed no target may read."""
-        for found in map(self.sources, answers):
-            for stream in self.graph.streams:
-                assert isinstance(stream, PlacedStream)
+        for found in (self.sources(self.tape.tag(t).sources) for t in self.answers):
+            for stream in self.streams:
                 made = self._without_residual(stream, found)
                 if isinstance(made, BlockAttention) and not made.renews and not made.beside:
                     self.renewed.add(made.call)
@@ -271,25 +263,23 @@ class Builder:
     def read_by_target(self, sources: frozenset[int]) -> frozenset[int]:
         """See :meth:`sources`; MixingError where what is read has no residual connection."""
         found = self.sources(sources)
-        for stream in self.graph.streams:
-            assert isinstance(stream, PlacedStream)
+        for stream in self.streams:
             self._check_residual(stream, found, "the target", last=True)
             self._check_apart(stream, found, "the target")
         return found
 
-    def before(self, stream: int, state: State) -> list[Rows]:
+    def before(self, stream: int, state: State) -> list[TokenRows]:
         """The rows of a stream as they began, and as they were after each attention but the last ones of a state."""
-        own, tape = self.graph.streams[stream], self.tape
-        assert isinstance(own, PlacedStream)
+        own, tape = self.streams[stream], self.tape
         ends = {a.index for a in ends_of(tape.attentions, own, state, in_parts=True)}
         earlier = [tape.attentions[a] for a in sorted(state - ends)]
-        found = [Rows(f"attention {a.index}", a.out, a.touched) for a in earlier]
+        found = [TokenRows(f"attention {a.index}", a.out, a.touched) for a in earlier]
         for leaf, ids in tape.leaf_ids.items():
             source = tape.sources[leaf]
             if source.tensor is not None and (leaf in own.leaves or self._is_again(own, leaf)):
                 at = own.at(ids) if leaf in own.leaves else torch.arange(ids.numel()).reshape(ids.shape)
                 found.append(
-                    Rows(f"the tokens of {source.name!r}", source.tensor, partial(_touched, own, at, tape.batch))
+                    TokenRows(f"the tokens of {source.name!r}", source.tensor, partial(_touched, own, at, tape.batch))
                 )
         return found
 
@@ -308,8 +298,7 @@ class Builder:
         asked_of: Iterable[int],
         added: bool = False,
     ) -> None:
-        empty: State = frozenset()
-        states = self._states(asks_of).get(asks.index, empty), self._states(asked_of).get(asked.index, empty)
+        states = self._state(asks, asks_of), self._state(asked, asked_of)
         self.graph.edges.append(Edge(index, asks.index, asked.index, *states, added))
         asks.attentions.append(index)
         self._of[index] = asks.index
@@ -319,9 +308,7 @@ class Builder:
         check_followed(self.tape, of, f"mixer {event.index}")
         asks_of = self.sources(event.query_sources) or of
         read, out = (self.numbers.first(ids) for ids in (event.tokens_read, event.ids))
-        became = each(
-            lambda ids: torch.where(self.numbers.first(ids) == ids, NOTHING, self.numbers.first(ids)), event.ids
-        )
+        became = out.masked_fill(out == event.ids, NOTHING)
         if len(all_of(became)) and not event.query_sources:  # rows that became no tokens were cut off
             out = became
         if event.query_sources and set(all_of(read).tolist()) < set(all_of(out).tolist()):
@@ -332,23 +319,18 @@ class Builder:
             known = self._new(out, {})
         self._check_residual(asked, of, f"mixer {event.index}")
         self._check_apart(asked, of, f"mixer {event.index}")
-        event.keys = asked.tokens
         if known is not None and (event.query_sources or self._is_update(known, asked, out)):
             self._edge(event.index, known, asked, asks_of, of, added=known is not asked and not event.query_sources)
             self._sized(event, known, asked)
             return
-        if known is None and any(
-            bool((s.at(out) >= 0).any()) for s in self.graph.streams if isinstance(s, PlacedStream)
-        ):
-            raise MixingError(
-                f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
-            )
+        if known is None and any(bool((s.at(out) >= 0).any()) for s in self.streams):
+            raise _of_several(event)
         if isinstance(event, Scan):
             raise MixingError(
                 f"what the recurrence called at {event.place} makes is added to no tokens that were there: its matrix over all "
                 "tokens would have to be whole, so there is no map; explain a model whose recurrences have a residual connection"
             )
-        state = self._states(of).get(asked.index, frozenset())
+        state = self._state(asked, of)
         if known is not None and self._is_earlier(known, asked, out, state):
             *others, to = self._fitting(out)  # the last has taken them in since, beside others
             if {s.index for s in others} <= self.graph.taken_in(to.index):
@@ -387,12 +369,12 @@ class Builder:
     def _are_begun(self, ids: Ids) -> bool:
         """Whether all these are tokens with which an input begins, of no stream yet."""
         tokens = all_of(ids)
-        apart = not any(bool((s.at(tokens) >= 0).any()) for s in self.graph.streams if isinstance(s, PlacedStream))
-        return apart and any(bool(own[tokens].all()) for own in self._of_leaves().values())
+        apart = not any(bool((s.at(tokens) >= 0).any()) for s in self.streams)
+        return apart and any(bool(own[tokens].all()) for own in self.of_leaves().values())
 
     def _sized(self, event: Mixer, made: PlacedStream, asked: PlacedStream) -> None:
-        event.sizes = (self.tape.batch, made.tokens, asked.tokens)
-        event.rows = _at(made, self.numbers.first(event.ids))
+        event.sizes, event.keys = (self.tape.batch, made.tokens, asked.tokens), asked.tokens
+        event.rows = made.rows_of(self.numbers.first(event.ids))
 
     def _stream(self, ids: Ids, sources: Iterable[int], beside: bool = False) -> PlacedStream:
         found = self._find(ids, sources, beside)
@@ -422,7 +404,7 @@ class Builder:
     def _fitting(self, ids: Ids) -> list[PlacedStream]:
         """The streams that have all these tokens."""
         tokens = all_of(ids)
-        return [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(tokens)]
+        return [s for s in self.streams if s.has(tokens)]
 
     def _new(self, ids: Ids, states: Mapping[int, State], of: PlacedStream | None = None) -> PlacedStream:
         """A stream of these tokens, which takes in those of others; ``of``: whose tokens a mixer makes them of."""
@@ -441,12 +423,11 @@ class Builder:
             rows[own] = b * tokens + torch.arange(len(own))
         stream = PlacedStream(len(self.graph.streams), tokens, numbers=numbers, rows=rows, first=self.numbers.first)
         for x, state in states.items() if of is None else [(of.index, frozenset[int]())]:
-            other = self.graph.streams[x]
-            assert isinstance(other, PlacedStream)
-            places = _at(stream, other.numbers)
+            other = self.streams[x]
+            places = stream.places_of(other.numbers)
             made = any(join.mixers for join in other.joins.values())
             if (state or made or other is of) and bool((places >= 0).any()):
-                stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
+                stream.joins[x] = AbsorbedStream(state, places)
         self.graph.streams.append(stream)
         self._join_again(stream)
         self._leaves(stream)
@@ -457,14 +438,12 @@ class Builder:
         """Note the streams of which this one has tokens without having taken them in: they are one (attentions side by side)."""
         own = stream.numbers[stream.numbers >= 0]
         for x in stream.joins:
-            joined = self.graph.streams[x]
-            assert isinstance(joined, PlacedStream)
+            joined = self.streams[x]
             if joined.leaves and joined.joins and not joined.attentions:  # to which others were added, and that is all
                 self._together.append((joined.numbers[joined.numbers >= 0], own))
-        for other in self.graph.streams[:-1]:
-            assert isinstance(other, PlacedStream)
+        for other in self.streams[:-1]:
             apart = not stream.joins and not other.joins and other.index not in self.graph.taken_in(stream.index)
-            if apart and bool((_at(other, own) >= 0).any()):
+            if apart and bool((other.rows_of(own) >= 0).any()):
                 both = torch.cat([own, other.numbers[other.numbers >= 0]]).unique()
                 self._together.append((both, both))
 
@@ -474,11 +453,9 @@ class Builder:
         UDOP adds patches to the words that lie on them; EdgeNeXt convolves a half of the features beside the other.
         """
         for x in self.graph.taken_in(stream.index) - stream.joins.keys():
-            other = self.graph.streams[x]
-            assert isinstance(other, PlacedStream)
-            places = _at(stream, other.numbers)
+            places = stream.places_of(self.streams[x].numbers)
             if bool((places >= 0).any()):
-                stream.joins[x] = AbsorbedStream(frozenset(), torch.where(places < 0, NOTHING, places % stream.tokens))
+                stream.joins[x] = AbsorbedStream(frozenset(), places)
 
     def _ordered(self, ids: Ids) -> Ids:
         """All tokens of a new stream: as they stand in the rows of one attention over all of them, else as they began."""
@@ -493,19 +470,18 @@ class Builder:
         begun = torch.tensor([made != "mixer" for made in self.numbers.made])
         more = self._met[torch.isin(self.numbers.space[self._met], spaces[begun[spaces]])]
         more = torch.cat([more, *self._words_beside(ids)])
-        for stream in self.graph.streams:
-            assert isinstance(stream, PlacedStream)
-            more = more[_at(stream, more) < 0]
+        for stream in self.streams:
+            more = more[stream.rows_of(more) < 0]
         whole = (together for some, together in self._together if bool(torch.isin(ids, some).any()))
         return torch.cat([ids, more, *whole]).unique()
 
     def _words_beside(self, ids: Ids) -> Iterator[Ids]:
         """What is read of the words among which these tokens are, also of those that the model added."""
-        for own in self._of_leaves().values():
+        for own in self.of_leaves().values():
             if bool(own[ids].any()):
                 yield self._met[own[self._met]]
 
-    def _of_leaves(self) -> Mapping[int, Tensor]:
+    def of_leaves(self) -> Mapping[int, Tensor]:
         """For each leaf which numbers are of its tokens."""
         if self._marked[0] != self.numbers.changes:
             marks = {leaf: torch.zeros(len(self.numbers.owner) + 1, dtype=torch.bool) for leaf in self.tape.leaf_ids}
@@ -518,84 +494,19 @@ class Builder:
     def _leaves(self, stream: PlacedStream) -> None:
         taken = {i for x in stream.joins for i in self.graph.streams[x].leaves}
         stream.leaves |= {
-            leaf for leaf, own in self._of_leaves().items() if leaf not in taken and bool(own[stream.numbers].any())
+            leaf for leaf, own in self.of_leaves().items() if leaf not in taken and bool(own[stream.numbers].any())
         }
 
-    def parts(self, inputs: Mapping[str, Any]) -> dict[int, list[InputSpan]]:
-        """For each stream, its segments: of several pictures, tiles or frames of a sample, one for each."""
-        mixers = [a for a in self.tape.attentions if isinstance(a, Mixer)]
-        rows = torch.cat([s.numbers.flatten() for s in self.graph.streams if isinstance(s, PlacedStream)])
-        of_leaf = {
-            leaf: pictures.of_leaf(self.tape, leaf, inputs, mixers)
-            for leaf, own in self._of_leaves().items()
-            if bool(own[rows].any())
-        }
-        within: dict[int, list[tuple[int, list[Part]]]] = {}
-        for stream in self.graph.streams:
-            self._find_within(stream, of_leaf, within)
-        return {s.index: self._spans(s, within[s.index]) for s in self.graph.streams if isinstance(s, PlacedStream)}
 
-    def _spans(self, stream: PlacedStream, within: list[tuple[int, list[Part]]]) -> list[InputSpan]:
-        found: list[InputSpan] = []
-        seen = torch.zeros(stream.numbers.numel() + 1, dtype=torch.bool)
-        for leaf, parts in sorted(within, key=lambda pair: -self.tape.sources[pair[0]].says):
-            rows = torch.cat([_at(stream, part.ids) for part in parts])
-            rows = rows[rows >= 0]
-            if len(rows) and not bool(seen[rows].any()):
-                seen[rows] = True
-                found += self._spans_of(stream, leaf, parts)
-        return sorted(found, key=lambda p: int(p.positions[p.positions >= 0].min()))
-
-    def _find_within(
-        self, stream: Stream, of_leaf: Mapping[int, list[Part]], within: dict[int, list[tuple[int, list[Part]]]]
-    ) -> None:
-        """The parts of leaves that a stream has, and what was made of them in the streams that it took in; of these first.
-
-        Of what it takes in beside tokens of the same input (a level of a pyramid) there is none: it has its own tokens already.
-        Nor of tokens that it has besides as parts of others: what stands there for itself looks like the whole, and is not.
-        """
-        if stream.index in within:
-            return
-        begun = {self.tape.sources[leaf].name for leaf in stream.leaves}
-        twice = [x for x, join in stream.joins.items() if join.mixers and join.places is not None]
-        apart = set[int]().union(*(self.graph.all_leaves(x) for x in twice))
-        found = [(leaf, parts) for leaf, parts in of_leaf.items() if leaf not in apart]
-        for other, join in stream.joins.items():
-            known = self.graph.streams[other]
-            assert isinstance(known, PlacedStream)
-            self._find_within(known, of_leaf, within)
-            mixers = [m for i in join.mixers if isinstance(m := self.tape.attentions[i], Mixer)]
-            for leaf, parts in within[other]:
-                if self.tape.sources[leaf].name in begun or leaf in apart:
-                    continue
-                own = [part for part in parts if bool((_at(known, part.ids) >= 0).any())]
-                found.append((leaf, pictures.through(self.numbers, own, mixers) if mixers and own else own))
-        within[stream.index] = [(leaf, parts) for leaf, parts in found if parts]
-
-    def _spans_of(self, stream: PlacedStream, leaf: int, parts: Sequence[Part]) -> list[InputSpan]:
-        """A segment for the first part of each sample, one for the second …"""
-        samples: list[list[Part]] = [[] for _ in range(self.tape.batch)]
-        for part in parts:
-            if bool((_at(stream, part.ids) >= 0).any()):
-                samples[int(self.numbers.of_sample(part.ids).max())].append(part)
-        return [self._span(stream, leaf, one) for one in zip_longest(*samples, fillvalue=Part(torch.zeros(0).long()))]
-
-    def _span(self, stream: PlacedStream, leaf: int, parts: Sequence[Part]) -> InputSpan:
-        """One part of each sample."""
-        positions = torch.full((len(parts), max(len(part.ids) for part in parts)), NOTHING)
-        for own, part in zip(positions, parts, strict=True):
-            rows = _at(stream, part.ids)
-            own[: len(rows)] = torch.where(rows < 0, NOTHING, rows % max(1, stream.tokens))
-        grids = {part.grid for part in parts if len(part.ids)}
-        grid = grids.pop() if len(grids) == 1 else None
-        kind = "tokens" if grid is None else "image"
-        return InputSpan(leaf, self.tape.sources[leaf].name, positions, grid, kind, positions)
+def _touched(stream: PlacedStream, at: Tensor, batch: int, gradient: Tensor) -> Tensor:
+    """The rows of a stream that have a gradient in a tensor whose elements are of these, sample · tokens + row."""
+    return rows_reached(at.expand(gradient.shape), gradient != 0, batch, stream.tokens)
 
 
-def _at(stream: PlacedStream, ids: Ids) -> Tensor:
-    """sample · tokens + row of each number."""
-    last = len(stream.rows) - 1  # the entry of none
-    return each(lambda n: stream.rows[n.clamp(max=last)], ids)
+def _of_several(event: Mixer) -> MixingError:
+    return MixingError(
+        f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
+    )
 
 
 def _tokens(event: Attention) -> Iterator[Ids]:
@@ -626,8 +537,8 @@ def _live(tape: PlacedTape, answers: Sequence[Tensor]) -> set[int]:
             for ids in (_asking(numbers, a), a.key_ids):
                 spaces |= _spaces(tape, ids)
     while True:
-        out = _through(tape, returned, live)
-        read = {tape.sources[i].attention for a in live for i in _read(tape, tape.attentions[a])}
+        out = read_through(tape, returned, live)
+        read = tape.attentions_of(i for a in live for i in _read(tape, tape.attentions[a]))
         more = {
             m.index
             for m in mixers
@@ -683,7 +594,7 @@ def _read_in_the_end(
     """
     yield from ((ids, False) for t in answers if (ids := tape.ids(t)) is not None)
     sources = frozenset[int]().union(*(tape.tag(t).sources for t in answers))
-    read = {s.attention for i in sources if (s := tape.sources[i]).kind == "attention"}
+    read = tape.attentions_of(sources)
     pools = (m for m in mixers if m.index in read and len(m.tokens_made) <= tape.batch)
     yield from ((m.asked, True) for m in pools if m.index not in keep)
 
@@ -724,190 +635,22 @@ def _read(tape: PlacedTape, event: Attention) -> frozenset[int]:
     return event.value_sources | (event.query_sources if torch.equal(rows, queries) else frozenset())
 
 
-def _through(tape: PlacedTape, sources: frozenset[int], live: set[int]) -> set[int]:
+def read_through(tape: PlacedTape, sources: Collection[int], live: set[int]) -> set[int]:
     """The attentions and mixers among ``sources``, and those before mixers that are not followed (pooling before a head)."""
-    found, rest = set[int](), set(sources)
-    while rest:
-        source = tape.sources[rest.pop()]
-        if source.kind == "attention" and source.attention not in found:
-            found.add(source.attention)
-            rest |= set() if source.attention in live else tape.attentions[source.attention].value_sources
-    return found
+    return tape.attentions_of(_with_dropped(tape, sources, live))
+
+
+def _with_dropped(tape: PlacedTape, sources: Collection[int], live: set[int]) -> set[int]:
+    """``sources``, and those of the input of mixers that are not followed, of these and so on."""
+
+    def before(index: int) -> frozenset[int]:
+        source = tape.sources[index]
+        is_dropped = source.kind == "attention" and source.attention not in live
+        return tape.attentions[source.attention].value_sources if is_dropped else frozenset()
+
+    return all_before(sources, before)
 
 
 def _spaces(tape: PlacedTape, ids: Ids) -> set[int]:
     first = tape.numbers.first(all_of(ids))
     return set(tape.numbers.space[first].unique().tolist())
-
-
-# -- the proof ------------------------------------------------------------------------------------------------------
-
-
-def prove(tape: PlacedTape, builder: Builder) -> None:
-    """Half of all tokens get a random cotangent where they are read; pulled back, it must vanish at all others.
-
-    Raises:
-        MixingError: tokens mix outside of what was recorded.
-    """
-    events = [a for a in tape.attentions if a.index in builder.live]
-    merging = [a for a in events if isinstance(a, Mixer) and a.into is not None]
-    _check_padding(tape, builder, events)
-    reached = set[str]()
-    for group, together in ((events, False), (merging, True)):
-        reads = [(a.index, t, ids) for a in group if together or a not in merging for t, ids in tape.reads[a.index]]
-        reads = [r for r in reads if r[1].requires_grad]
-        if reads:
-            chosen = _halves(tape, merging if together else [])
-            for half in (chosen, ~chosen):
-                reason = _leak(tape, builder, reads, half, reached)
-                if reason is not None:
-                    _where(tape, builder, reads, half, reason)
-    _check_reached(tape, builder, reached)
-
-
-def check_returned(tape: PlacedTape, builder: Builder, output: Any, inputs: Mapping[str, Any]) -> None:
-    """MixingError where tokens mix in what is not recorded after the last attention or mixer; see :mod:`returned`."""
-    parts = builder.parts(inputs)
-    answers = list(tensors_of(output))
-    reached = _through(tape, frozenset[int]().union(*(tape.tag(t).sources for t in answers)), builder.live)
-    pooled = [t for index in reached - builder.live for t, _ in tape.reads.get(index, [])]
-    check(
-        [*answers, *pooled, *tape.chosen_from()], partial(_reads, tape, builder, parts), ADVICE, tape.batch, tape.turned
-    )
-
-
-def _reads(
-    tape: PlacedTape, builder: Builder, parts: Mapping[int, Sequence[InputSpan]], tensor: Tensor
-) -> Iterator[Read]:
-    """The streams that a tensor is computed from; none of weights, of matrices of two tokens each, of what is not followed."""
-    graph, sources = builder.graph, builder.sources(tape.tag(tensor).sources)
-    if isinstance(tape.known(tensor), Pair) or any(tape.sources[i].kind == "unfollowed" for i in sources):
-        return
-    try:
-        states = graph.readouts(sources)
-    except MixingError:  # a target that reads this is refused
-        return
-    if tape.tag(tensor).softmax and tensor.shape[-1] in {graph.streams[index].tokens for index in states}:
-        return  # weights of tokens, which sum to one
-    for index, state in states.items():
-        stream = graph.streams[index]
-        ends = [Rows(f"attention {a.index}", a.out, a.touched) for a in ends_of(tape.attentions, stream, state, True)]
-        yield Read(ends, builder.before(index, state), orders(stream.tokens, parts.get(index, [])), {})
-
-
-def _touched(stream: PlacedStream, at: Tensor, batch: int, gradient: Tensor) -> Tensor:
-    """The rows of a stream that have a gradient in a tensor whose elements are of these, sample · tokens + row."""
-    rows = torch.zeros(batch * stream.tokens + 1, dtype=torch.bool)
-    rows[at.expand(gradient.shape)[(gradient != 0).cpu()]] = True
-    return rows[:-1].reshape(batch, stream.tokens).to(gradient.device)
-
-
-def _check_padding(tape: PlacedTape, builder: Builder, events: Sequence[Attention]) -> None:
-    """MixingError where what is asked with any weight, as no token (padding), hears tokens: what it passes on would be lost."""
-    held = [pair for a in events if (out := tape.padded.get(a.index)) is not None for pair in _of_padding(tape, a, out)]
-    if not held:
-        return
-    outs = [tensor for _, tensor, _ in _ends(tape, builder)]
-    gradients = torch.autograd.grad(
-        [t for t, _ in held], outs, [g for _, g in held], retain_graph=True, allow_unused=True
-    )
-    if any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):
-        raise MixingError(f"tokens of which it is not known where they began (learned, padding) hear others: {ADVICE}")
-
-
-def _of_padding(tape: PlacedTape, event: Attention, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """What an attention reads, with a gradient of its tokens' output, at what is no token."""
-    assert isinstance(event, BlockAttention)
-    reads = [(t, ids.expand(t.shape) < 0) for t, ids in tape.reads[event.index] if t.requires_grad]
-    cotangent = torch.randn_like(out) * (event.ids.expand(out.shape) >= 0).to(out.device)
-    gradients = torch.autograd.grad(out, [t for t, _ in reads], cotangent, retain_graph=True, allow_unused=True)
-    for (t, padding), gradient in zip(reads, gradients, strict=True):
-        if gradient is not None and bool(padding.any()):
-            yield t, gradient * padding.to(t.device)
-
-
-def _ends(tape: PlacedTape, builder: Builder) -> list[tuple[str, Tensor, Ids]]:
-    """All to which a gradient is pulled back: outputs of what is recorded and leaves, with their names and companions."""
-    events = [a for a in tape.attentions if a.index in builder.live and isinstance(a, (Mixer, BlockAttention))]
-    sources = [(s.name, s.tensor, tape.leaf_ids[i]) for i, s in enumerate(tape.sources) if i in tape.leaf_ids]
-    found = [(f"attention {a.index}", a.out, a.ids) for a in events]
-    return found + [(repr(name), tensor, ids) for name, tensor, ids in sources if tensor is not None]
-
-
-def _check_reached(tape: PlacedTape, builder: Builder, reached: set[str]) -> None:
-    """GradientError where what a state ends with has no gradient from those that read it, or a stream none from its beginning."""
-    for edge in builder.graph.edges:
-        asks = (
-            frozenset() if tape.attentions[edge.attention].mixes else edge.query_state
-        )  # what a grid is made of: given
-        for state in (asks, edge.value_state):
-            if state and f"attention {max(state)}" not in reached:
-                raise GradientError(
-                    f"no gradient passes to attention {max(state)} from those that read it (weights or a gate of zero, quantised "
-                    f"weights, torch.no_grad or detach in the model): {ADVICE}"
-                )
-    for stream in builder.graph.streams:
-        names = sorted({tape.sources[i].name for i in stream.leaves})
-        if names and not any(repr(name) in reached for name in names):
-            raise GradientError(
-                f"no gradient passes from {', '.join(names)} to the first attention that reads it: {ADVICE}"
-            )
-
-
-def _where(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids]], half: Tensor, reason: str) -> None:
-    for index, t, ids in reads:
-        own = _leak(tape, builder, [(index, t, ids)], half, set())
-        if own is not None:
-            what = "mixer" if isinstance(tape.attentions[index], Mixer) else "attention"
-            raise MixingError(f"what {what} {index}, called at {tape.attentions[index].place}, reads {own}: {ADVICE}")
-    raise MixingError(f"tokens {reason}: {ADVICE}")
-
-
-def _halves(tape: PlacedTape, merging: list[Mixer]) -> Tensor:
-    """For each number whether it is chosen; tokens that go into one row together."""
-    chosen = torch.rand(len(tape.numbers.owner) + 1) < 0.5
-    new, old = tape.numbers.renewed
-    chosen[new] = chosen[old]
-    for mixer in reversed(merging):
-        assert mixer.into is not None
-        pair = thinned(*(ids.expand(mixer.value.shape) for ids in (mixer.asked, mixer.into)))
-        tokens, rows = (tape.numbers.first(ids.reshape(-1)) for ids in pair)
-        real = (tokens >= 0) & (rows >= 0)
-        chosen[tokens[real]] = chosen[rows[real]]
-    return chosen
-
-
-def _leak(
-    tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids]], chosen: Tensor, reached: set[str]
-) -> str | None:
-    """What a read depends on beside the tokens that are chosen; ``reached`` gets the names of all that it depends on."""
-
-    def of(ids: Ids) -> Tensor:
-        return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
-
-    def vector(noise: Tensor, ids: Ids) -> Tensor:
-        return noise * of(ids.expand(noise.shape)).to(noise.device)
-
-    def held(ids: Ids, gradient: Tensor) -> tuple[bool, bool]:
-        """Whether there is any, and whether some of it is of what was not chosen."""
-        depends = gradient != 0
-        if not bool(depends.any()):
-            return False, False
-        return True, bool(depends.logical_and_(~of(ids.expand(gradient.shape)).to(depends.device)).any())
-
-    outs, tensors = _ends(tape, builder), [t for _, t, _ in reads]
-    vectors = [partial(vector, noise, ids) for noise, (_, _, ids) in zip(noises(tensors), reads, strict=True)]
-    try:
-        found = pulled(tensors, vectors, [t for _, t, _ in outs], [partial(held, ids) for _, _, ids in outs])
-    except RuntimeError as error:
-        if ran_out(error):
-            raise
-        raise GradientError(
-            f"no gradient passes through what the model computes, so nothing can be proved: {error}"
-        ) from error
-    for (name, _, _), (depends, leaks) in zip(outs, (pair or (False, False) for pair in found), strict=True):
-        if depends:
-            reached.add(name)
-        if leaks:
-            return f"depends on other tokens of {name}, outside of what was recorded"
-    return None

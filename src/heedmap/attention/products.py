@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
-from heedmap.attention import moves
+from heedmap.attention import operations as ops
+from heedmap.attention.moves import TorchCall
 
 Letters = tuple[str, str, str]
 UNKNOWN: Letters = ("", "", "")
+LEADING = "αβγδεζηθικλμνξοπρςστυφχψ"
+"""Names of leading axes, of places, and of an ellipsis's: letters that no model uses."""
+ELLIPSIS = "ABCDEFGH"
+"""Names of the axes of an ellipsis, in an equation that stands for itself."""
 
 
 @dataclass(frozen=True, eq=False)
-class Multiplied:
+class Multiplied(TorchCall):
     """A product as the model called it.
 
     Attributes:
-        func, args, kwargs: the call.
-        result: what it gave.
         pair: the two that were multiplied; where their letters are not known, all operands.
         letters: of the axes of both and of the result; empty where they are not known.
     """
 
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    result: Tensor
     pair: tuple[Tensor, ...]
     letters: Letters
-
-    @property
-    def name(self) -> str:
-        """Of the function."""
-        return moves.name_of(self.func)
 
     @property
     def summed(self) -> list[str]:
@@ -81,36 +75,33 @@ def roles(letters: Letters) -> Roles | None:
     return Roles("".join(lead), "".join(asks[-1:]), summed[0], "".join(features))
 
 
-def multiplied(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, operands: list[Tensor], einsum: bool
-) -> Multiplied:
+def multiplied(call: TorchCall) -> Multiplied:
     """The call of a product with its letters."""
-    name = moves.name_of(func)
-    pair = tuple(operands[:2] if name == "linear" else operands[-2:])
+    name, is_einsum = call.name, call.func is ops.EINSUM
+    pair = tuple(call.tensors[:2] if name == "linear" else call.tensors[-2:])
     if name == "__rmatmul__":
         pair = pair[::-1]
-    letters: Letters | None = None
-    if len(pair) != 2 or name == "tensordot" or (einsum and len(operands) != 2):
+    if len(pair) != 2 or name == "tensordot" or (is_einsum and len(call.tensors) != 2):
         letters = None
     elif name == "linear":
         letters = of_linear(*pair)
-    elif einsum:
-        letters = labels(args[0], *pair)
+    elif is_einsum:
+        letters = labels(call.args[0], *pair)
     else:
         letters = of_matmul(*pair)
-    return Multiplied(func, args, kwargs, result, pair, letters or UNKNOWN)
+    return Multiplied(call.func, call.args, call.kwargs, call.result, call.tensors, pair, letters or UNKNOWN)
 
 
 def of_linear(x: Tensor, weight: Tensor) -> Letters:
     """The axes' letters of x weightᵀ."""
-    lead = "".join(map(chr, range(0x3B1, 0x3B1 + x.dim() - 1)))
+    lead = LEADING[: x.dim() - 1]
     return (f"{lead}k", "nk", f"{lead}n") if weight.dim() == 2 else (f"{lead}k", "k", lead)
 
 
 def of_convolution(x: Tensor) -> Letters:
     """The axes' letters of a convolution of x, (batch, channels, *places), whose kernel has one place."""
-    places = "".join(map(chr, range(0x3B1, 0x3B1 + x.dim() - 2)))
-    return f"bk{places}", "nk" + "".join(map(chr, range(0x41, 0x41 + x.dim() - 2))), f"bn{places}"
+    places, of_kernel = LEADING[: x.dim() - 2], ELLIPSIS[: x.dim() - 2]
+    return f"bk{places}", f"nk{of_kernel}", f"bn{places}"
 
 
 def labels(equation: str, left: Tensor, right: Tensor) -> Letters | None:
@@ -119,13 +110,12 @@ def labels(equation: str, left: Tensor, right: Tensor) -> Letters | None:
     sides = given.split(",")
     if len(sides) != 2:
         return None
-    more = "".join(c for c in map(chr, range(0x3B1, 0x3C9)))
     sides = [
-        side.replace("...", more[: tensor.dim() - len(side.replace("...", ""))]) if "..." in side else side
+        side.replace("...", LEADING[: tensor.dim() - len(side.replace("...", ""))]) if "..." in side else side
         for side, tensor in zip(sides, (left, right), strict=True)
     ]
-    longest = max((side for side in sides), key=len)
-    out = out.replace("...", "".join(c for c in longest if c in more))
+    longest = max(sides, key=len)
+    out = out.replace("...", "".join(c for c in longest if c in LEADING))
     if not arrow:
         out = "".join(sorted(c for c in set(sides[0] + sides[1]) if (sides[0] + sides[1]).count(c) == 1))
     return None if any(len(set(side)) < len(side) for side in (*sides, out)) else (sides[0], sides[1], out)
@@ -133,9 +123,8 @@ def labels(equation: str, left: Tensor, right: Tensor) -> Letters | None:
 
 def of_matmul(left: Tensor, right: Tensor) -> Letters:
     """The axes' letters of left @ right; leading axes are told from the end."""
-    lead = "".join(map(chr, range(0x3B1, 0x3C9)))
     count = max(left.dim(), right.dim()) - 2
-    names = lead[:count]
+    names = LEADING[:count]
     a = (names[count - (left.dim() - 2) :] if left.dim() > 2 else "") + ("mk" if left.dim() > 1 else "k")
     b = (names[count - (right.dim() - 2) :] if right.dim() > 2 else "") + ("kn" if right.dim() > 1 else "k")
     return a, b, names + ("m" if left.dim() > 1 else "") + ("n" if right.dim() > 1 else "")
@@ -152,3 +141,60 @@ def in_order(tensor: Tensor, has: str, wanted: str, sizes: dict[str, int]) -> Te
         if letter not in has:
             ordered = ordered.unsqueeze(place)
     return ordered.expand([sizes.get(c, ordered.shape[i]) for i, c in enumerate(wanted)])
+
+
+# -- equations of attention -------------------------------------------------------------------------------------------
+
+
+Axes = tuple[int, ...]
+
+
+def _operands(equation: object, dims: int) -> tuple[str, str, str] | None:
+    """The letters of both operands and of the result, which has ``dims`` axes; an ellipsis has letters of its own."""
+    if not isinstance(equation, str) or "->" not in equation:
+        return None
+    inputs, output = equation.replace(" ", "").split("->")
+    parts = (*inputs.split(","), output)
+    if "..." in equation:
+        if not all(part.startswith("...") for part in parts):
+            return None
+        parts = tuple(ELLIPSIS[: dims - len(output) + 3] + part[3:] for part in parts)
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None
+
+
+def value_axes(equation: object, dims: int) -> tuple[Axes, Axes, Axes] | None:
+    """Permutations that bring A, v and o of ``"bhij,bjhd->bihd"`` to (batch, heads, rows, columns); None: not A v.
+
+    ``dims``: number of axes of o.
+    """
+    letters = _operands(equation, dims)
+    if letters is None:
+        return None
+    probs, value, out = letters
+    shared = [c for c in probs if c in value and c in out]
+    keys = [c for c in probs if c in value and c not in out]
+    queries = [c for c in probs if c not in value and c in out]
+    features = [c for c in value if c not in probs and c in out]
+    if not (len(keys) == len(queries) == len(features) == 1 and len(shared) in (1, 2)) or probs[-1] != keys[0]:
+        return None
+    rows, columns, depth = queries[0], keys[0], features[0]
+    return (
+        tuple(probs.index(c) for c in (*shared, rows, columns)),
+        tuple(value.index(c) for c in (*shared, columns, depth)),
+        tuple(out.index(c) for c in (*shared, rows, depth)),
+    )
+
+
+def score_axes(equation: object, dims: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """(batch axis, row axis) of q and of k in ``"bihd,bjhd->bhij"``; None where the equation is no q kᵀ."""
+    letters = _operands(equation, dims)
+    if letters is None or len(letters[2]) != dims:
+        return None
+    query, key, out = letters
+    rows, columns = out[-2], out[-1]
+    if rows in key or columns in query or rows not in query or columns not in key:
+        return None
+    batch = out[0]
+    if batch not in query or batch not in key:
+        return None
+    return (query.index(batch), query.index(rows)), (key.index(batch), key.index(columns))

@@ -1,4 +1,4 @@
-"""The recorder's part for what mixes tokens step by step: scans, recurrences, chunks (see :mod:`heedmap.attention.regions`).
+"""The recorder's part for what mixes tokens step by step: scans, recurrences, chunks (see :mod:`heedmap.attention.scans`).
 
 A first run finds the tensors that are results of a region, and which of what goes into it are its values
 (:mod:`heedmap.attention.scans`); in the runs after it these are recorded as mixers where they are made.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -19,14 +20,29 @@ from torch import Tensor
 from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.backward import ancestors
-from heedmap.attention.companions import CONVOLUTIONS, Known, Lost, Pair, Summed, _on_cpu, reduced_axes
-from heedmap.attention.mixers import AsItIs
-from heedmap.attention.mixing import LINEAR, POOLS
+from heedmap.attention.beginnings import Begun
+from heedmap.attention.companions import CONVOLUTIONS, MOVED, Known, Lost, Pair, Summed
+from heedmap.attention.mixers import LINEAR, POOLS, AsItIs
+from heedmap.attention.moves import TorchCall
 from heedmap.attention.numbers import NOTHING, Ids
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.products import in_order, multiplied
-from heedmap.attention.regions import Entry, Key, Mixed, Node, Pieces, filled, later, meet, result_of, with_own
-from heedmap.attention.scans import Scan, Values, heads_of, values_of
+from heedmap.attention.scans import (
+    Entry,
+    Key,
+    Mixed,
+    Node,
+    Pieces,
+    Scan,
+    Values,
+    filled,
+    heads_of,
+    later,
+    meet,
+    result_of,
+    values_of,
+    with_own,
+)
 from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import _replaced, _tensors
 from heedmap.common.memory import ran_out
@@ -51,6 +67,8 @@ ADDS = {"add", "__add__", "__radd__", "__iadd__", "add_", "sub", "__sub__", "__r
 ACCUMULATES = {"cumsum", "cumprod", "logcumsumexp", "cummax", "cummin"}
 CHOSEN = {"__getitem__", "index_select"}
 """Functions that choose among weights (experts): what is chosen is of no token, whoever chose it."""
+MOVES = {*MOVED, *moves.SAME} - {"fold"}
+"""Functions that leave elements what they are."""
 FRAMES = 3
 RECORDED = ops.PRODUCTS | ops.UNSEEN | {ops.SDPA, ops.MULTI_HEAD}
 """Functions that are recorded also where nothing is known of what they take."""
@@ -64,10 +82,8 @@ class ScanningTape(PlacedTape):
         regions: as they were found; None: they are looked for, which needs the graph of the whole model (``cut=False``).
     """
 
-    def __init__(
-        self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset(), regions: Regions | None = None
-    ) -> None:
-        super().__init__(batch, cut=cut, tokens=tokens)
+    def __init__(self, batch: int, *, cut: bool, begun: Begun, regions: Regions | None) -> None:
+        super().__init__(batch, cut=cut, begun=begun)
         self.regions, self._results = regions, dict[int, Values]()
         self._begun, self._going_on = dict[int, int](), set[int]()
         self._calls, self._pieces, self._entered, self._over = 0, Pieces(), 0, False
@@ -89,7 +105,7 @@ class ScanningTape(PlacedTape):
         return self.regions is None and not self.cut
 
     @property
-    def begun(self) -> bool:
+    def has_regions(self) -> bool:
         """Whether tokens were mixed in a region."""
         return bool(self._begun)
 
@@ -101,26 +117,27 @@ class ScanningTape(PlacedTape):
 
     def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func``, and record what it means for tokens and regions."""
+        call = TorchCall(func, args, kwargs, None, _tensors(args, kwargs))
+        name = call.name
         if self._over:
-            return self._outside(func, args, kwargs)
+            return self._outside(call)
         self._calls += 1
-        name = moves.name_of(func)
         if _creates(name):
             return func(*args, **kwargs)
-        if self._is_unknown(func, args, kwargs):
+        if self._is_unknown(call):
             result = func(*args, **kwargs)
             ops.laid_out(func, result)
-            return self._of_none(name, args, kwargs, result)
-        if self._is_read(func, name, args, kwargs) or (self._looks and name in ADDS):
-            self._ended(name, args, kwargs)
-        if _writes(func, name) and self._is_new(args):
+            return self._of_none(replace(call, result=result))
+        if self._is_read(call) or (self._looks and name in ADDS):
+            self._ended(call)
+        if moves.writes(call.func) and self._is_new(args):
             self.set_known(args[0], _nothing(args[0]))  # of no token until it is written to
-        operands = [self.known(t) for t in _data(func, args, kwargs)]
+        operands = [self.known(t) for t in _data(call)]
         if any(isinstance(k, Mixed) for k in operands) and not any(isinstance(k, (Lost, Summed)) for k in operands):
-            return self._step(func, name, args, kwargs)
-        if self._accumulates(name, args, kwargs):
-            return self._step(func, name, args, kwargs)
-        result = self._outside(func, args, kwargs)
+            return self._step(call)
+        if self._accumulates(call):
+            return self._step(call)
+        result = self._outside(call)
         if name in CHOSEN and not any(k is not None for k in operands) and not self.tag(args[0]).sources:
             for t in _tensors((result,)):
                 if isinstance(self.known(t), Lost):
@@ -129,21 +146,21 @@ class ScanningTape(PlacedTape):
             return result
         made = args[0] if name == "__setitem__" else result
         is_lost = any(isinstance(self.known(t), Lost) for t in _tensors((made,)))
-        again = is_lost and (name in ("__setitem__", "copy_") or not _writes(func, name))
-        return self._step(func, name, args, kwargs) if again else result
+        again = is_lost and (name in ("__setitem__", "copy_") or not moves.writes(call.func))
+        return self._step(call) if again else result
 
-    def _is_unknown(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def _is_unknown(self, call: TorchCall) -> bool:
         """Whether nothing is known of what a function takes (weights, masks), and it is none that is recorded nevertheless."""
-        if func in RECORDED or ops.lacks_gradient(func):
+        if call.func in RECORDED or ops.lacks_gradient(call.func):
             return False
-        return not any([id(t) in self._tags or id(t) in self._known for t in _tensors(args, kwargs)])
+        return not any([id(t) in self._tags or t in self._known for t in call.tensors])
 
-    def _outside(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run ``func`` as no step of a region: where it takes what one has mixed, that is lost."""
-        for t in _data(func, args, kwargs):
+    def _outside(self, call: TorchCall) -> Any:
+        """Run a function as no step of a region: where it takes what one has mixed, that is lost."""
+        for t in _data(call):
             if isinstance(k := self.known(t), Mixed):
                 self.set_known(t, self._lost_in(k))
-        return super().seen(func, args, kwargs)
+        return super().seen(call.func, call.args, call.kwargs)
 
     if TYPE_CHECKING:
 
@@ -157,18 +174,20 @@ class ScanningTape(PlacedTape):
             first is not None and self.known(first) is None and any(self.known(t) is not None for t in _tensors(args))
         )
 
-    def _is_read(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def _is_read(self, call: TorchCall) -> bool:
         """Whether the function is an attention or a mixer by itself."""
-        if name in CONVOLUTIONS:
-            x, weight = (args[0] if args else kwargs["input"]), (args[1] if len(args) > 1 else kwargs["weight"])
+        if call.name in CONVOLUTIONS:
+            given = call.bound("input", "weight")
+            x, weight = given["input"], given["weight"]
             return not (all(n == 1 for n in weight.shape[2:]) and x.dim() == weight.dim())
-        return func is ops.SDPA or func is ops.MULTI_HEAD or name in POOLS or name in LINEAR
+        return call.func is ops.SDPA or call.func is ops.MULTI_HEAD or call.name in POOLS or call.name in LINEAR
 
-    def _accumulates(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        if name not in ACCUMULATES or not isinstance(ids := self.known(args[0]), Tensor):
+    def _accumulates(self, call: TorchCall) -> bool:
+        """Whether the function sums up tokens one after the other."""
+        if call.name not in ACCUMULATES or not isinstance(ids := self.known(call.args[0]), Tensor):
             return False
-        axis = moves.axes_of(args, kwargs, args[0].dim())
-        return not self._is_constant(ids.expand(args[0].shape), axis)
+        x = call.args[0]
+        return not self._is_constant(ids.expand(x.shape), call.reduced_axes(x))
 
     def _lost_in(self, mixed: Mixed) -> Lost:
         first = next(n for n in mixed.node.before() if n.mixes)
@@ -176,24 +195,25 @@ class ScanningTape(PlacedTape):
 
     # -- a step -----------------------------------------------------------------------------------------------------
 
-    def _step(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run ``func`` on copies of what goes into the region, and record it as a step."""
+    def _step(self, call: TorchCall) -> Any:
+        """Run a function on copies of what goes into the region, and record it as a step."""
+        func, name, args, kwargs, writes = call.func, call.name, call.args, call.kwargs, moves.writes(call.func)
         self._note_chosen(func, args)
-        operands = _data(func, args, kwargs)
+        operands = _data(call)
         before = {id(t): k for t in operands if (k := self._within(t)) is not None}
-        writes = _writes(func, name)
         copies = self._copied(operands, writes)
         entries = self._entries(operands, copies, before, writes)
         by = {i: c for i, c in copies.items() if not (writes and i == id(args[0]))}
         result = func(*_replaced(args, by), **_replaced(kwargs, by))
-        if name in ("__setitem__",):
+        if name == "__setitem__":
             self._write(args[0], self._merge(func, args, kwargs, args[0]))
         made = args[0] if writes else result
         if not any(isinstance(t, Tensor) for t in _flat(made)):
             return result
-        labels, mixes = self._labelled(func, name, args, kwargs, made, before)
+        labels, mixes = self._labelled(replace(call, result=made), before)
         parents = tuple(dict.fromkeys(k.node for k in before.values() if isinstance(k, Mixed)))
         mixes |= name in ADDS and len(parents) > 1  # two terms of one sum
+        kind = "write" if writes else "add" if name in ADDS else "move" if name in MOVES else ""
         out: list[Any] = []
         for i, (t, pair) in enumerate(zip(_flat(made), labels, strict=True)):
             if isinstance(t, Tensor) and not writes and not any(t is o for o in operands):
@@ -201,11 +221,14 @@ class ScanningTape(PlacedTape):
             if not isinstance(t, Tensor) or not (t.is_floating_point() or t.is_complex()):
                 out.append(t)
                 continue
-            heads = self._heads(name, args, pair, before)
-            out.append(self._made(i, name, t, pair, parents, entries, heads, mixes, writes))
+            heads, kept = self._heads(call, pair, before), t if self._looks else None
+            pieces, begins = self._pieces_of(parents, mixes, name, t)
+            order = self._calls, i
+            node = Node(order, parents, entries, mixes or begins, kind, pair[0], pieces, heads, kept)
+            out.append(self._made(t, node, pair))
         if writes:
             return result
-        return out[0] if isinstance(result, Tensor) else _as(result, out)
+        return out[0] if isinstance(result, Tensor) else type(result)(out)
 
     def _within(self, tensor: Tensor) -> Any:
         """What is known of a tensor; a product of a token with itself is of that token."""
@@ -216,39 +239,28 @@ class ScanningTape(PlacedTape):
             return known.one
         return known
 
-    def _made(
-        self,
-        i: int,
-        name: str,
-        t: Tensor,
-        labels: Labels,
-        parents: tuple[Node, ...],
-        entries: tuple[Entry, ...],
-        heads: int | None,
-        mixes: bool,
-        writes: bool,
-    ) -> Tensor:
-        pieces = self._pieces.first(p for n in parents for p in n.pieces)
-        if not pieces:
-            pieces, mixes = frozenset([self._begin_region(name, t)]), True
-        elif mixes:
-            pieces = frozenset([self._pieces.joined(pieces)])
-        kind = "write" if writes else "add" if name in ADDS else "move" if _moves(name) or name in moves.SAME else ""
-        result = t if self._looks else None
-        node = Node((self._calls, i), parents, entries, mixes, kind, labels[0], pieces, heads, result)
+    def _made(self, t: Tensor, node: Node, labels: Labels) -> Tensor:
+        """What a step made, as the model goes on with it: where it is a region's result, that is recorded."""
         values = None if self.regions is None else self.regions.results.get(self._calls)
         if values is not None:
-            return self._rewritten(t, node, values) if writes else self._scan(t, node, values)
+            return self._rewritten(t, node, values) if node.kind == "write" else self._scan(t, node, values)
         self.set_known(t, Mixed(*labels, node))  # type: ignore[arg-type]
         return t
 
-    def _heads(self, name: str, args: tuple[Any, ...], labels: Labels, before: Mapping[int, Any]) -> int | None:
+    def _heads(self, call: TorchCall, labels: Labels, before: Mapping[int, Any]) -> int | None:
         """Of weights of two tokens, summing to one, that a step takes or makes, the number of heads; None: there are none."""
-        taken = [(k.one, k.other) for k in before.values() if isinstance(k, Pair) and k.softmax]
-        sums_to_one = name == "softmax" or name in moves.DIVIDES
-        made = [labels] if sums_to_one and labels[1] is not None and isinstance(before.get(id(args[0])), Mixed) else []
-        heads = {_along_no_token(*pair) for pair in (*taken, *made)}
-        return max(heads, default=None)
+        pairs: list[Labels] = [(k.one, k.other) for k in before.values() if isinstance(k, Pair) and k.softmax]
+        sums_to_one = call.name == "softmax" or call.name in moves.DIVIDES
+        if sums_to_one and labels[1] is not None and isinstance(before.get(id(call.args[0])), Mixed):
+            pairs.append(labels)
+        return max((_along_no_token(*pair) for pair in pairs), default=None)
+
+    def _pieces_of(self, parents: Sequence[Node], mixes: bool, name: str, t: Tensor) -> tuple[frozenset[int], bool]:
+        """The pieces of mixing that a step is made of, one where it mixes them; and whether one begins with it."""
+        pieces = self._pieces.first(p for n in parents for p in n.pieces)
+        if not pieces:
+            return frozenset([self._begin_region(name, t)]), True
+        return (frozenset([self._pieces.joined(pieces)]) if mixes else pieces), False
 
     def _begin_region(self, name: str, t: Tensor) -> int:
         """A new piece of mixing, which is not followed before its result is found, unless it goes on into answers alone."""
@@ -259,7 +271,7 @@ class ScanningTape(PlacedTape):
             self.set_tag(t, Tag(self.tag(t).sources | {len(self.sources) - 1}))
         return piece
 
-    def _copied(self, operands: list[Tensor], writes: bool) -> dict[int, Tensor]:
+    def _copied(self, operands: Sequence[Tensor], writes: bool) -> dict[int, Tensor]:
         """Copies of the operands of tokens that come from outside; of one that is written to, its content is copied."""
         found = {}
         for i, t in enumerate(operands):
@@ -274,7 +286,7 @@ class ScanningTape(PlacedTape):
         return found
 
     def _entries(
-        self, operands: list[Tensor], copies: dict[int, Tensor], before: Mapping[int, Any], writes: bool
+        self, operands: Sequence[Tensor], copies: dict[int, Tensor], before: Mapping[int, Any], writes: bool
     ) -> tuple[Entry, ...]:
         key, found = _place(), []
         for i, t in enumerate(operands):
@@ -289,89 +301,73 @@ class ScanningTape(PlacedTape):
 
     # -- rows -------------------------------------------------------------------------------------------------------
 
-    def _labelled(
-        self,
-        func: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        made: Any,
-        before: Mapping[int, Any],
-    ) -> tuple[list[Labels], bool]:
+    def _labelled(self, call: TorchCall, before: Mapping[int, Any]) -> tuple[list[Labels], bool]:
         """For each result the rows that its elements are of; and whether different tokens meet: where in doubt they do."""
-        results = _flat(made)
         try:
-            if _moves(name) or name in moves.SAME or name == "__setitem__":
-                return self._moved(func, name, args, kwargs, made, before), False
-            if isinstance(made, Tensor) and (func in ops.PRODUCTS or name == "linear"):
-                return self._multiplied_rows(func, name, args, kwargs, made, before)
-            if isinstance(made, Tensor) and name in moves.REDUCES:
-                return self._reduced_rows(name, args, kwargs, made, before)
-            if isinstance(made, Tensor):
-                return self._met_rows(name, args, kwargs, made, before)
+            if call.name in MOVES or call.name == "__setitem__":
+                return self._moved(call, before), False
+            if isinstance(call.result, Tensor) and (call.func in ops.PRODUCTS or call.name == "linear"):
+                return self._multiplied_rows(call, before)
+            if isinstance(call.result, Tensor) and call.name in moves.REDUCES:
+                return self._reduced_rows(call, before)
+            if isinstance(call.result, Tensor):
+                return self._met_rows(call, before)
         except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
             if ran_out(error):
                 raise
-        return [(_nothing(t), None) for t in results], True
+        return [(_nothing(t), None) for t in _flat(call.result)], True
 
-    def _moved(
-        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any, before: Any
-    ) -> list[Labels]:
-        results = _flat(made)
+    def _moved(self, call: TorchCall, before: Mapping[int, Any]) -> list[Labels]:
+        results = _flat(call.result)
 
         def run(which: int) -> list[Any]:
             of = partial(_side, before, which)
-            if name == "__setitem__":
-                return [self._set(args, of)]
-            if name in moves.SAME:
-                return [next((i for t in _tensors(args[:1]) if (i := of(t)) is not None), _nothing(results[0]))]
-            return _flat(moves.moved(func, _on_cpu(args), _on_cpu(kwargs), made, of))
+            if call.name == "__setitem__":
+                return [self._set(call.args, of)]
+            if call.name in moves.SAME:
+                return [next((i for t in _tensors(call.args[:1]) if (i := of(t)) is not None), _nothing(results[0]))]
+            return _flat(moves.moved(call, of))
 
         one = run(0)
-        other = run(1) if any(_two(k) for k in before.values()) else [None] * len(one)
+        are_two = any(isinstance(k, (Pair, Mixed)) and k.other is not None for k in before.values())
+        other = run(1) if are_two else [None] * len(one)
         return [
             (a.expand(t.shape) if isinstance(t, Tensor) else a, b) for a, b, t in zip(one, other, results, strict=True)
         ]
 
-    def _multiplied_rows(
-        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, before: Any
-    ) -> tuple[list[Labels], bool]:
-        call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
-        letters = call.letters
+    def _multiplied_rows(self, call: TorchCall, before: Mapping[int, Any]) -> tuple[list[Labels], bool]:
+        product = multiplied(call)
+        letters = product.letters
         if not letters[0]:
-            return [(_nothing(result), None)], True
+            return [(_nothing(call.result), None)], True
         outer, inner, sums = list[Ids](), list[Ids](), False
-        for t, has in zip(call.pair, letters[:2], strict=True):
+        for t, has in zip(product.pair, letters[:2], strict=True):
             gone = [i for i, c in enumerate(has) if c not in letters[2]]
             for ids in _sides(before, t):
                 if not self._is_constant(ids, gone):
                     sums = True
                 elif bool((ids >= 0).any()):
-                    rows = in_order(ids, has, letters[2], call.sizes)
+                    rows = in_order(ids, has, letters[2], product.sizes)
                     (inner if isinstance(before[id(t)], Mixed) else outer).append(rows)
-        return self._folded(outer, inner, result, sums)
+        return self._folded(outer, inner, call.result, sums)
 
-    def _reduced_rows(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, before: Any
-    ) -> tuple[list[Labels], bool]:
-        (x, *_) = _tensors(args, kwargs)
-        axes, sides = reduced_axes(name, args, kwargs, x), _sides(before, x)
+    def _reduced_rows(self, call: TorchCall, before: Mapping[int, Any]) -> tuple[list[Labels], bool]:
+        x = call.tensors[0]
+        axes, sides = call.reduced_axes(x), _sides(before, x)
         kept = [i for i in sides if self._is_constant(i, axes)]
-        rows = [moves.reduced(i, axes, result.dim() == x.dim()) for i in kept]
-        return self._folded([], rows, result, len(kept) < len(sides))
+        rows = [moves.reduced(i, axes, call.result.dim() == x.dim()) for i in kept]
+        return self._folded([], rows, call.result, len(kept) < len(sides))
 
-    def _met_rows(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, before: Any
-    ) -> tuple[list[Labels], bool]:
-        operands = [t for t in _tensors(args, kwargs) if id(t) in before]
-        fits = [t for t in operands if moves.broadcasts([t], result)]
-        unknown = name in ACCUMULATES or len(fits) < len(operands)
+    def _met_rows(self, call: TorchCall, before: Mapping[int, Any]) -> tuple[list[Labels], bool]:
+        operands = [t for t in call.tensors if id(t) in before]
+        fits = [t for t in operands if moves.broadcasts([t], call.result)]
+        unknown = call.name in ACCUMULATES or len(fits) < len(operands)
         outer, inner = list[Ids](), list[Ids]()
         for t in fits[-1:] if unknown else fits:  # rows are where they were in what has this shape
-            rows = [ids.expand(result.shape) for ids in _sides(before, t)]
+            rows = [ids.expand(call.result.shape) for ids in _sides(before, t)]
             (inner if isinstance(before[id(t)], Mixed) else outer).extend(rows)
         first, then = (outer, inner) if self._is_turn(outer) else (inner, outer)
-        return self._folded(first, then, result, unknown)
+        return self._folded(first, then, call.result, unknown)
 
     def _is_turn(self, ids: list[Ids]) -> bool:
         """Whether what comes from outside is of one token a sample: a turn of a loop over them."""
@@ -398,17 +394,16 @@ class ScanningTape(PlacedTape):
 
     # -- the end of a region ----------------------------------------------------------------------------------------
 
-    def _ended(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _ended(self, call: TorchCall) -> None:
         """Where tokens go on that a region was made of, or another mixer reads what it made, it has ended."""
-        operands = list(_tensors(args, kwargs))
-        mixed = [(t, k) for t in operands if isinstance(k := self.known(t), Mixed)]
+        mixed = [(t, k) for t in call.tensors if isinstance(k := self.known(t), Mixed)]
         if not mixed or not self._looks:
             return
-        others = [t for t in operands if isinstance(self.known(t), Tensor)]
-        if name in ADDS and len(mixed) == 1 and not others:
+        others = [t for t in call.tensors if isinstance(self.known(t), Tensor)]
+        if call.name in ADDS and len(mixed) == 1 and not others:
             return
         self._going_on.update(p for _, k in mixed for p in k.node.pieces)
-        if name in ADDS and (len(mixed) > 1 or len(others) > 1 or not self._goes_on(others[0], mixed[0][1].node)):
+        if call.name in ADDS and (len(mixed) > 1 or len(others) > 1 or not self._goes_on(others[0], mixed[0][1].node)):
             return
         for tensor, known in mixed:
             self._end(tensor, known)
@@ -475,9 +470,7 @@ class ScanningTape(PlacedTape):
         """Record the result of a region, a tensor that the model has written to."""
         given = self._scan(out.clone(), node, values)
         out.copy_(given)
-        self.set_tag(out, self.tag(given))
-        self.set_known(out, self.known(given))  # type: ignore[arg-type]
-        return out
+        return self._alike(out, given)
 
     def _scan(self, out: Tensor, node: Node, values: Values) -> Tensor:
         """Record the result of a region."""
@@ -492,13 +485,9 @@ class ScanningTape(PlacedTape):
 # -- helpers ------------------------------------------------------------------------------------------------------------
 
 
-def _data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+def _data(call: TorchCall) -> Sequence[Tensor]:
     """The operands, without those that lend their type or their shape alone."""
-    return list(_tensors(args[:1] if func in ops.LIKE_ANOTHER else args, {} if func in ops.LIKE_ANOTHER else kwargs))
-
-
-def _writes(func: Any, name: str) -> bool:
-    return func in ops.WRITES_IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+    return _tensors(call.args[:1]) if call.func in ops.LIKE_ANOTHER else call.tensors
 
 
 def _creates(name: str) -> bool:
@@ -506,25 +495,13 @@ def _creates(name: str) -> bool:
     return name in moves.COUNTS or name.startswith("new_") or name.endswith("_like") or name == "size"
 
 
-def _moves(name: str) -> bool:
-    return name in moves.DATA or name in moves.LISTS or name in ("pad", "repeat_interleave") or name in moves.ADDS_AT
-
-
 def _flat(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (tuple, list)) else [value]
-
-
-def _as(result: Any, out: list[Any]) -> Any:
-    return type(result)(out)
 
 
 def _nothing(t: Any) -> Ids:
     shape = t.shape if isinstance(t, Tensor) else ()
     return torch.full((1,) * len(shape), NOTHING).expand(shape)
-
-
-def _two(known: Any) -> bool:
-    return isinstance(known, Pair) or (isinstance(known, Mixed) and known.other is not None)
 
 
 def _sides(before: Mapping[int, Any], tensor: Tensor) -> list[Ids]:

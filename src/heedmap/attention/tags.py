@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place, RowTensor
-from heedmap.attention.steps import Step
+from heedmap.attention.beginnings import Step
 
 
 @dataclass(eq=False)

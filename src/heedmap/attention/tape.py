@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from heedmap.attention import einsum, places
 from heedmap.attention import operations as ops
+from heedmap.attention import places
 from heedmap.attention.attention import Attention, Layout, RowTensor, versions
+from heedmap.attention.beginnings import Steps
 from heedmap.attention.fingerprint import Ways
 from heedmap.attention.operations import FusedCall
-from heedmap.attention.steps import Steps
+from heedmap.attention.products import score_axes, value_axes
 from heedmap.attention.tags import (
     EMPTY,
     NONE,
@@ -370,7 +371,7 @@ class Tape(TorchFunctionMode):
         inherited = tuple(dict.fromkeys(tags[0].products + tags[1].products))[:8]
         sides: tuple[RowTensor | None, RowTensor | None] = (None, None)
         if self.trace_leaves:
-            axes = einsum.score_axes(args[0], result.dim()) if func is ops.EINSUM else ((0, -2), (0, -1))
+            axes = score_axes(args[0], result.dim()) if func is ops.EINSUM else ((0, -2), (0, -1))
             if axes:
                 first, second = (RowTensor(t, *a, self.heads_first) for t, a in zip(operands, axes, strict=True))
                 sides = first, second
@@ -380,7 +381,7 @@ class Tape(TorchFunctionMode):
 
     def _inline(self, func: Any, args: tuple[Any, ...], probs: Tensor, value: Tensor, out: Tensor) -> Tensor:
         tag, value_tag = self.tag(probs), self.tag(value)
-        axes = einsum.value_axes(args[0], out.dim()) if func is ops.EINSUM else (None, None, None)
+        axes = value_axes(args[0], out.dim()) if func is ops.EINSUM else (None, None, None)
         if axes is None:
             return self._unfollowed(out, [tag, value_tag], f"einsum {args[0]!r} is no product A v")
         problem = self._misfit(probs if axes[0] is None else probs.permute(axes[0]))
