@@ -29,7 +29,7 @@ from heedmap.packaged import fetch
 from heedmap.zoo.dataset import answered
 from heedmap.zoo.recipes import ZOO
 from heedmap.zoo.train import trained
-from heedmap.zoo.world.questions import Question
+from heedmap.zoo.world.texts import Question
 
 EVERY = ("--method", "all", "--method", "ablations")
 BASELINES = ("raw_attention", "rollout", "attention_gradcam", "partial_lrp", "transformer_attribution")
@@ -43,7 +43,7 @@ class Kind:
     """Questions of one kind, some of whose input is gone.
 
     Attributes:
-        kind: of :data:`heedmap.zoo.world.questions.KINDS`.
+        kind: of :data:`heedmap.zoo.world.texts.KINDS`.
         segment, sign, percent: what is gone, most relevant first (``"positive"``) or least.
         answer: only questions with it; empty: all.
     """

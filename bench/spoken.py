@@ -23,9 +23,9 @@ import heedmap
 from heedmap import Subject
 from heedmap.evaluate.metrics.evidence import patch_evidence
 from heedmap.evaluate.metrics.statistics import interval
-from heedmap.zoo.samples import answers, sample
-from heedmap.zoo.samples.answers import GRID, TELLING
-from heedmap.zoo.samples.sample import right_ones
+from heedmap.zoo import samples as zoo_samples
+from heedmap.zoo.material import right_ones
+from heedmap.zoo.samples import GRID, TELLING
 
 MODEL = "zoo/idefics-shapes"
 RIDGE = 10.0
@@ -47,8 +47,7 @@ class Seen:
 
 def seen(subject: Subject, split: str, count: int) -> Iterator[Seen]:
     """The right answers among the first samples of a split."""
-    for module in (answers, sample):
-        module.SPLIT = split  # type: ignore[attr-defined]
+    zoo_samples.SPLIT = split  # type: ignore[misc]
     picture = subject.config.image_token_id
     for start in range(0, count, 25):
         batch = right_ones(subject, TELLING, [TELLING.make(index) for index in range(start, min(start + 25, count))])

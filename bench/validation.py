@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 
 import heedmap
-from heedmap.zoo import evidence
-from heedmap.zoo.samples import MATERIALS, answers, pictures, sample, texts
+from heedmap.zoo import evidence, samples
+from heedmap.zoo.samples import MATERIALS
 
 MODELS = ("bart-dates", "clip-shapes", "detr-shapes", "gpt-lists", "lxmert-shapes", "visualbert-shapes", "vit-shapes")
 """Those in which Libra gradients are defined at the attentions."""
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100, help="of the validation split, a model")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="gets validation.json")
     given = parser.parse_args()
-    for module in (answers, pictures, sample, texts, evidence):
+    for module in (samples, evidence):
         module.SPLIT = "val"  # type: ignore[attr-defined]
     figures = {}
     for name in MODELS:

@@ -53,8 +53,8 @@ from heedmap.targets import Function
 from heedmap.web.form_inputs import EditForm, FormValues
 from heedmap.web.handlers import Handlers
 from heedmap.web.method_options import Start, Way
-from heedmap.zoo import dataset, evidence, gallery
-from heedmap.zoo.samples import MATERIALS, sample
+from heedmap.zoo import dataset, evidence, gallery, material
+from heedmap.zoo.samples import MATERIALS
 from models import builders
 
 SOUND = np.sin(np.arange(8000) / 9).astype(np.float32), 16000
@@ -316,8 +316,8 @@ def _at_once(subject: Any, given: dict[str, Any], _: Steps) -> Any:
 
 
 def _right(subject: Any, given: dict[str, Any], _: Steps) -> Any:
-    material = MATERIALS[subject.name.removeprefix("zoo/")]
-    return sample.right_ones(subject, material, [material.make(number) for number in range(2)])
+    made = MATERIALS[subject.name.removeprefix("zoo/")]
+    return material.right_ones(subject, made, [made.make(number) for number in range(2)])
 
 
 class Seat(NamedTuple):
@@ -637,7 +637,7 @@ def test_the_table_names_everything_that_takes_a_model() -> None:
 
 def _entries() -> set[str]:
     """The public functions whose first argument is a model, the subject's own methods, the evaluations and the page's."""
-    homes = [heedmap.engine.explain, evidence, gallery, sample, *_modules(heedmap.models), *_modules(experiments)]
+    homes = [heedmap.engine.explain, evidence, gallery, material, *_modules(heedmap.models), *_modules(experiments)]
     found = {name for name in heedmap.__all__ if _takes_model(getattr(heedmap, name))}
     for home in homes:
         own = {name: one for name, one in vars(home).items() if getattr(one, "__module__", None) == home.__name__}

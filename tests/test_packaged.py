@@ -4,17 +4,15 @@ import hashlib
 import struct
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from heedmap.errors import FileFormatError, ModelLoadError, UnknownNameError
-from heedmap.packaged import PACKAGED, Packaged, Wheel, cache, cache_folder, ctranslate2, easy_vqa, fetch
+from heedmap.packaged import PACKAGED, Packaged, Wheel, cache, cache_folder, fetch, models
 from heedmap.packaged import __main__ as command
 from heedmap.packaged.cache import Wheels, download
-from heedmap.packaged.rxnfp import tokenizer
-from heedmap.packaged.whisper import parameters
+from heedmap.packaged.models import reaction_tokenizer, whisper_parameters
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def toy(tmp_path, monkeypatch):
 
 
 def recipe(monkeypatch, build):
-    monkeypatch.setattr(cache, "import_module", lambda name: SimpleNamespace(build=build))
+    monkeypatch.setattr(cache, "resolve_name", lambda name: build)
 
 
 def copy_config(wheels, folder):
@@ -138,7 +136,7 @@ def test_easy_vqa_is_its_package_s_data_files_and_licence(tmp_path):
         archive.writestr("easy_vqa/data/test/images/7.png", b"seven")
         archive.writestr("easy_vqa-1.0.dist-info/LICENSE", "MIT")
     with Wheels([path]) as wheels:
-        easy_vqa.build(wheels, tmp_path / "made")
+        models.easy_vqa(wheels, tmp_path / "made")
     files = {str(one.relative_to(tmp_path / "made")) for one in (tmp_path / "made").rglob("*") if one.is_file()}
     assert files == {"test/questions.json", "test/images/7.png", "LICENSE"}
     assert (tmp_path / "made" / "test" / "images" / "7.png").read_bytes() == b"seven"
@@ -159,7 +157,7 @@ def ctranslate2_file(arrays, aliases, version=6):
 
 def test_ctranslate2_arrays_are_read_back():
     arrays = {"a/weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(2.0)}
-    read = ctranslate2.read(ctranslate2_file(arrays, {"c": "b"}))
+    read = models.read_arrays(ctranslate2_file(arrays, {"c": "b"}))
     assert list(read) == ["a/weight", "b", "c"]
     assert read["a/weight"].equal(arrays["a/weight"].half())
     assert read["c"] == 2
@@ -168,15 +166,15 @@ def test_ctranslate2_arrays_are_read_back():
 def test_a_damaged_ctranslate2_file_is_an_error():
     data = ctranslate2_file({"a": torch.ones(4)}, {})
     with pytest.raises(FileFormatError, match="truncated"):
-        ctranslate2.read(data[:-6])
+        models.read_arrays(data[:-6])
     with pytest.raises(FileFormatError, match="version 7"):
-        ctranslate2.read(ctranslate2_file({}, {}, version=7))
+        models.read_arrays(ctranslate2_file({}, {}, version=7))
 
 
 def test_stacked_projections_are_taken_apart():
     stack = torch.arange(12.0).reshape(6, 2)
     split = dict(
-        parameters(
+        whisper_parameters(
             {
                 "decoder/layer_3/self_attention/linear_0/weight": stack,
                 "decoder/layer_3/attention/linear_1/bias": torch.arange(4.0),
@@ -212,7 +210,7 @@ def test_a_reaction_is_split_into_atoms_bonds_and_signs():
         "B",
         "",
     ]
-    reader = tokenizer(pieces, 16)
+    reader = reaction_tokenizer(pieces, 16)
     assert reader.tokenize("ClBr.c1%12 [nH]>>CB") == ["Cl", "Br", ".", "c", "1", "%12", "[nH]", ">>", "C", "B"]
     assert reader("C[Xe]").input_ids == [2, 6, 1, 3]
     assert reader("CCCC", truncation=True, max_length=4).input_ids == [2, 6, 6, 3]

@@ -8,8 +8,16 @@ import pytest
 
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
 from heedmap.zoo.world import COLOURS, SHAPES, SIZES, SPLITS, Scene, Shapes, caption, make_scene
-from heedmap.zoo.world.drawing import OUTLINES, REACH, background
-from heedmap.zoo.world.world import LEAST_VISIBLE, ObjectLook, draw_stamp, extent, undrawn_scene
+from heedmap.zoo.world.making import (
+    LEAST_VISIBLE,
+    OUTLINES,
+    REACH,
+    ObjectLook,
+    background,
+    draw_stamp,
+    extent,
+    undrawn_scene,
+)
 
 
 def facts(scene: Scene) -> list[tuple]:

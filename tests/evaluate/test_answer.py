@@ -14,8 +14,8 @@ from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.evaluate.harness.protocol import contender
 from heedmap.zoo.dataset import answered, shown
+from heedmap.zoo.material import right_ones
 from heedmap.zoo.samples import MATERIALS
-from heedmap.zoo.samples.sample import right_ones
 
 RANDOM = contender("random")
 

@@ -9,8 +9,8 @@ import pytest
 import tiny_shapes
 
 import heedmap
+from heedmap.zoo import samples
 from heedmap.zoo.recipe import Recipe, Stage
-from heedmap.zoo.samples import pictures
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -60,7 +60,7 @@ def subjects(tmp_path_factory):
 def lenient(monkeypatch):
     """Random models find nothing: whatever they say counts."""
     for name, value in (("WRONG", 0), ("NEAR", 0.0), ("SURE", 0.2)):
-        monkeypatch.setattr(pictures, name, value)
+        monkeypatch.setattr(samples, name, value)
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,8 @@ from torch.nn.functional import avg_pool2d
 
 import heedmap
 from heedmap.models.names import shipped
-from heedmap.zoo.tasks import captions
+from heedmap.zoo.tasks import BESIDE, NOTHING, PATCH, SIDE, WINDOW, captions, look_aside, pixel_values, scenes, waves
 from heedmap.zoo.tasks.captions import CHOICES, HARD, LONGEST, LOOKS, PHRASES, WORDS
-from heedmap.zoo.tasks.pictures import BESIDE, NOTHING, PATCH, SIDE, WINDOW, look_aside, pixel_values, scenes, waves
 from heedmap.zoo.world import COLOURS, SHAPES, Shapes, caption, judge
 
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}

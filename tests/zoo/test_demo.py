@@ -19,7 +19,7 @@ from heedmap.models.names import shipped
 from heedmap.zoo import gallery, samples
 from heedmap.zoo.evidence import weights
 from heedmap.zoo.gallery import METHODS, MOST, show
-from heedmap.zoo.samples import MATERIALS, pictures
+from heedmap.zoo.samples import MATERIALS
 
 in_a_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}")
 TEXTS = ("bart-dates", "gpt-lists")
@@ -239,6 +239,6 @@ def test_the_outline_follows_the_mask():
 
 def test_a_model_that_is_never_right_is_told(subjects, monkeypatch):
     monkeypatch.setattr("heedmap.zoo.gallery.TRIED", 2)
-    monkeypatch.setattr(pictures, "SURE", 1.0)
+    monkeypatch.setattr(samples, "SURE", 1.0)
     with pytest.raises(heedmap.errors.ModelLoadError, match="wrong about every test sample"):
         show(subjects["detr-shapes"], "detr-shapes")

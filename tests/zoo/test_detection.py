@@ -11,10 +11,9 @@ import heedmap
 from heedmap.outputs import Context
 from heedmap.targets import DetectionQuery
 from heedmap.zoo.recipes import ZOO
-from heedmap.zoo.samples.pictures import DETECTION, shown_by
-from heedmap.zoo.tasks import cells, deformable, detection
+from heedmap.zoo.samples import DETECTION, shown_by
+from heedmap.zoo.tasks import SIDE, cells, deformable, detection, pixel_values, scenes
 from heedmap.zoo.tasks.detection import CELLS, NOTHING, STRIDE, average_precision, centred
-from heedmap.zoo.tasks.pictures import SIDE, pixel_values, scenes
 from heedmap.zoo.world import SHAPES, Shapes
 
 SETTINGS = {
@@ -98,7 +97,10 @@ def test_both_stages_learn_and_the_second_goes_on_from_the_first():
 def test_deformable_queries_begin_at_places_of_a_grid(begun):
     with torch.no_grad():
         found = begun(torch.zeros(1, 3, SIDE, SIDE)).init_reference_points[0]
-    wanted = [((column + 0.5) / CELLS, (row + 0.5) / CELLS) for row, column in detection.places(16)]
+    wanted = [
+        ((column + 0.5) / CELLS, (row + 0.5) / CELLS)
+        for row, column in (divmod(cell, CELLS) for cell in detection.places(16))
+    ]
     torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-2, rtol=0)
     assert len(set(wanted)) == 16
 
@@ -141,7 +143,7 @@ def test_what_was_found_rightly_is_read_by_the_kind_of_head(none):
     logits[0, 2, SHAPES.index(next(shape for shape in SHAPES if not shown_by(sample.truth, shape)))] = 4.0
     output = SimpleNamespace(logits=logits, pred_boxes=centred(one.box).expand(1, 3, 4))
     subject = SimpleNamespace(name="one", class_names=labels, context=lambda _: Context(labels=labels))
-    ((asked,),) = DETECTION.ask(subject, [sample], output)
+    (asked,) = DETECTION.ask(subject, sample, output, 0)
     assert asked.place == (0, SHAPES.index(one.shape))
 
 

@@ -24,10 +24,9 @@ from heedmap.evaluate.metrics import evidence
 from heedmap.evaluate.metrics.evidence import cut, overlap
 from heedmap.evaluate.metrics.statistics import interval
 from heedmap.zoo.dataset import first
-from heedmap.zoo.evidence import ABLATED, AT_ONCE, EVEN, PRIOR, KnownEvidence, _judged, measure
-from heedmap.zoo.report import markdown, verdict
-from heedmap.zoo.samples import MATERIALS, Evidence, KnownAnswer
-from heedmap.zoo.samples.sample import right_ones
+from heedmap.zoo.evidence import ABLATED, AT_ONCE, EVEN, PRIOR, KnownEvidence, _judged, markdown, measure, verdict
+from heedmap.zoo.material import Evidence, KnownAnswer, right_ones
+from heedmap.zoo.samples import MATERIALS
 
 FAST = tuple(name for name in protocol.FAST if name not in AMONG_WORDS)
 """Of a pass or two, but for those of pictures among words."""
@@ -222,7 +221,7 @@ def test_it_runs_into_a_folder_as_every_evaluation_does(kept, lists):
 
 def test_what_a_model_never_says_rightly_is_told(monkeypatch):
     subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
-    never = replace(material, ask=lambda subject, samples, output: [[] for _ in samples])
+    never = replace(material, ask=lambda subject, sample, output, row: ())
     with pytest.raises(InputError, match="says nothing right of it"):
         measure(subject, never, 3)
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from heedmap.zoo.tasks import labels, windows
+from heedmap.zoo.tasks import labels, scenes, windows
 from heedmap.zoo.tasks.labels import LABELS
-from heedmap.zoo.tasks.pictures import scenes
 
 GUIDED = {"patches": 1.0, "outlines": 1.0}
 SETTINGS = {

@@ -6,8 +6,8 @@ import torch
 import heedmap
 from heedmap.errors import AttentionError, UnknownNameError
 from heedmap.zoo.lists import QUESTIONS, list_sample, questions, training_text
+from heedmap.zoo.material import right_ones
 from heedmap.zoo.samples import MATERIALS
-from heedmap.zoo.samples.sample import right_ones
 from heedmap.zoo.tasks import labelled, recurrent
 
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}

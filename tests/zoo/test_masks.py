@@ -14,10 +14,9 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.main import app
 from heedmap.errors import InputError
-from heedmap.zoo.masks import RandomMasks
 from heedmap.zoo.recipe import MaskedStage
 from heedmap.zoo.recipes import ZOO
-from heedmap.zoo.run import Training
+from heedmap.zoo.run import RandomMasks, Training
 
 
 def called(name: str, share: float, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def test_it_begins_with_the_shipped_weights_and_goes_on_bit_for_bit() -> None:
     assert all(torch.equal(weight, shipped[name]) for name, weight in run.model.state_dict().items())
     run.advance()
     state = copy.deepcopy(run.state())
-    other = Training.resumed(recipe, copy.deepcopy(state))
+    other = Training(recipe, copy.deepcopy(state))
     for each in (run, other):
         torch.set_rng_state(state["random"])
         each.advance()

@@ -23,7 +23,7 @@ SLACK = 0.03
 
 IN_THE_WHEEL = """
 import json, sys, heedmap, transformers
-from heedmap.zoo.folder import scores_of
+from heedmap.zoo.train import scores_of
 from heedmap.zoo.recipes import ZOO
 from heedmap.models.names import folder_of, shipped
 found = {"from": heedmap.__file__, "models": {}}

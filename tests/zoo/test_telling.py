@@ -11,10 +11,9 @@ from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.evidence import share
 from heedmap.models.names import folder_of
 from heedmap.zoo.evidence import measure, weights
+from heedmap.zoo.material import right_ones
 from heedmap.zoo.samples import MATERIALS
-from heedmap.zoo.samples.sample import right_ones
-from heedmap.zoo.tasks import telling
-from heedmap.zoo.tasks.pictures import pixel_values, scenes
+from heedmap.zoo.tasks import pixel_values, scenes, telling
 from heedmap.zoo.tasks.telling import END, LONGEST, PLACE, QUESTION, WORDS, prompt
 from heedmap.zoo.world import Shapes, judge, listing
 

@@ -127,7 +127,7 @@ def test_a_run_that_was_killed_while_writing_its_folder_need_not_train_again(rec
         raise SystemError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("heedmap.zoo.folder.card", die)
+        patch.setattr("heedmap.zoo.train.card", die)
         with pytest.raises(SystemError):
             run(recipe, tmp_path / "killed")
     assert {path.name for path in (tmp_path / "killed").iterdir()} == {"checkpoint.pt"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 import transformers as tr
 
-from heedmap.zoo.tasks.tokenizers import SPECIAL, word_tokenizer
+from heedmap.zoo.tasks import SPECIAL, word_tokenizer
 from heedmap.zoo.world import ANSWERS, COLOURS, FEATURES, SHAPES, VOCABULARY
 
 SIDE = 96

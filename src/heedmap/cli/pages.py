@@ -89,7 +89,7 @@ def write_gallery(names: list[str], out: Path) -> int:
     """
     import heedmap
     from heedmap.zoo.gallery import gallery_page, show
-    from heedmap.zoo.threads import in_threads
+    from heedmap.zoo.train import in_threads
 
     models: list[ShownModel] = []
     maps: dict[Key, InThemes] = {}

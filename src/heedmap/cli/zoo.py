@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from heedmap.zoo.evidence import KeptFigures, ModelFigures
-    from heedmap.zoo.folder import ModelRecord
+    from heedmap.zoo.train import ModelRecord
 
 
 @command()
@@ -192,7 +192,7 @@ def _measured(names: list[str], samples: int, methods: list[str]) -> dict[str, M
 
 
 def _print(console: Console, name: str, figures: ModelFigures) -> None:
-    from heedmap.zoo.report import FIGURES, tables, verdict
+    from heedmap.zoo.evidence import FIGURES, tables, verdict
 
     console.print(f"zoo/{name}: {figures['right']} of {counted(figures['samples'], 'sample')} answered rightly")
     for what, why in (figures.get("refused", {}) | figures.get("skipped", {})).items():
@@ -206,7 +206,7 @@ def _print(console: Console, name: str, figures: ModelFigures) -> None:
 
 
 def _files(figures: dict[str, KeptFigures], out: Path | None, page: Path | None) -> dict[Path, str]:
-    from heedmap.zoo.report import markdown
+    from heedmap.zoo.evidence import markdown
 
     data = json.dumps({"format": FORMAT, "models": dict(sorted(figures.items()))}, indent=1) + "\n"
     wanted = {out: data, page: markdown(figures)}

@@ -6,7 +6,6 @@ transformers folder in a cache. ``python -m heedmap.packaged NAME`` prints that 
 ``heedmap explain "$(python -m heedmap.packaged rxnfp)" …`` explains the model.
 """
 
-from heedmap.packaged.cache import cache_folder, fetch
-from heedmap.packaged.registry import PACKAGED, Packaged, Wheel
+from heedmap.packaged.cache import PACKAGED, Packaged, Wheel, cache_folder, fetch
 
 __all__ = ["PACKAGED", "Packaged", "Wheel", "cache_folder", "fetch"]

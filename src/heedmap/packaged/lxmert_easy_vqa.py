@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from functools import cache
 from typing import TYPE_CHECKING
@@ -29,8 +29,7 @@ from heedmap.datasets.easy_vqa import (
 )
 from heedmap.packaged.cache import fetch
 from heedmap.zoo.recipe import Batch, Processor
-from heedmap.zoo.tasks import class_names
-from heedmap.zoo.tasks.tokenizers import encoded, fixed_head, question_tokenizer
+from heedmap.zoo.tasks import chunks, class_names, encoded, fixed_head, question_tokenizer, shares
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64, UInt8
@@ -93,7 +92,11 @@ def reader(split: str) -> EasyVqa:
 def numbers(split: str) -> Mapping[str, Sequence[int]]:
     """Group of :data:`GROUPS` → numbers of the split's questions, in a random order; ``""`` → all, as in the file."""
     questions = _source(split).questions
-    chosen = [number for number, (_, _, picture) in enumerate(questions) if _belongs(picture, split)]
+    chosen = [
+        number
+        for number, (_, _, picture) in enumerate(questions)
+        if split == "test" or (picture >= VALIDATION) == (split == "val")
+    ]
     groups: dict[str, list[int]] = {group: [] for group in GROUPS}
     for number in np.random.default_rng(0).permutation(chosen).tolist():
         groups[_group(*questions[number][:2])].append(number)
@@ -127,10 +130,6 @@ def looks(split: str) -> Mapping[int, tuple[int, int]]:
 
 def _number(values: Sequence[str], words: Set[str]) -> int:
     return next((number for number, value in enumerate(values, 1) if value in words), UNKNOWN)
-
-
-def _belongs(picture: int, split: str) -> bool:
-    return split == "test" or (picture >= VALIDATION) == (split == "val")
 
 
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
@@ -246,16 +245,14 @@ def _names_loss(
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
     """``accuracy``: share of questions answered right; ``accuracy/KIND``: of those of a kind; ``accuracy/denied``: with "not"."""
-    right: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for start in range(0, count, AT_ONCE):
-        examples = batch(seed, split, start, min(AT_ONCE, count - start))
-        hits = (_outputs(model, examples).question_answering_score.argmax(-1) == examples["answers"]).tolist()
-        for kind, denied, hit in zip(examples["kinds"], examples["denied"], hits, strict=True):
-            names = ["accuracy", f"accuracy/{KINDS[kind]}", *(["accuracy/denied"] if denied else [])]
-            total.update(names)
-            right.update(names if hit else [])
-    return {name: right[name] / total[name] for name in ("accuracy", *BY_KIND) if total[name]}
+    hits: list[tuple[str, bool]] = []
+    for start, length in chunks(count, AT_ONCE):
+        examples = batch(seed, split, start, length)
+        right = (_outputs(model, examples).question_answering_score.argmax(-1) == examples["answers"]).tolist()
+        for kind, denied, hit in zip(examples["kinds"], examples["denied"], right, strict=True):
+            names = ("accuracy", f"accuracy/{KINDS[kind]}", *(("accuracy/denied",) if denied else ()))
+            hits += ((name, hit) for name in names)
+    return shares(hits, ("accuracy", *BY_KIND))
 
 
 def _outputs(model: nn.Module, batch: Batch) -> LxmertForQuestionAnsweringOutput:

@@ -15,7 +15,8 @@ How to add a model:
 3. Its name in the list from which :data:`heedmap.zoo.recipes.ZOO` is made.
 4. ``heedmap zoo train NAME --out src/heedmap/zoo/models/NAME``, and commit that folder.
 5. Its samples with their true evidence, a line in :data:`heedmap.zoo.samples.MATERIALS`: ``heedmap demo`` shows one, and
-   ``heedmap zoo evidence NAME --out docs/zoo.json --markdown docs/zoo.md`` puts its figures into the documents.
+   ``heedmap zoo evidence NAME --out docs/zoo.json --markdown docs/zoo.md`` puts its figures into the documents. By the
+   ``truths`` of its :class:`heedmap.zoo.material.Material` it can be asked in ``heedmap evaluate`` without a data set.
 
 A model that is first trained in another form (DETR's backbone on dense class maps) has two stages, each with its own
 task module: the second one's ``model(settings, before)`` takes the weights that it wants out of ``before``, the model of

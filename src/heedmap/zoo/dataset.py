@@ -2,88 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from heedmap.datasets.sample import Found, Match, Objects, RightAnswers, Said, Sample, SampleInputs, Truth
+from heedmap.datasets.sample import Sample, SampleInputs
 from heedmap.errors import InputError
 from heedmap.models.image import rgb
 from heedmap.models.names import PREFIX
-from heedmap.zoo.samples import MATERIALS, Material, ZooSample
-from heedmap.zoo.samples.pictures import WRONG, shown_by
-from heedmap.zoo.samples.sample import SEED, SPLIT
-from heedmap.zoo.samples.texts import said_of_date, said_of_list
-from heedmap.zoo.world import distractors
+from heedmap.zoo.material import SEED, SPLIT, Material, TruthKind, TruthOf, ZooSample
+from heedmap.zoo.samples import MATERIALS, right_answer
 from heedmap.zoo.world.scene import SPLITS
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
-    from heedmap.zoo.dates import DateSample
-    from heedmap.zoo.lists import ListSample
-    from heedmap.zoo.world import Caption, Scene
-
-TruthOf: TypeAlias = "Callable[[Model, ZooSample, int], Truth]"
-
-
-def _answer(subject: Model, sample: ZooSample, index: int) -> Truth:
-    return RightAnswers({sample.answer: 1.0})
-
-
-def _label(subject: Model, sample: ZooSample[Scene], index: int) -> Truth:
-    """One label that fits the picture, each in turn."""
-    fits = [name for name in subject.class_names.values() if shown_by(sample.truth, name)]
-    return RightAnswers({fits[index % len(fits)]: 1.0})
-
-
-def _match(subject: Model, sample: ZooSample[tuple[Scene, Caption]], index: int) -> Truth:
-    scene, _ = sample.truth
-    return Match(tuple(wrong.text for wrong in distractors(scene, WRONG)))
-
-
-def _objects(subject: Model, sample: ZooSample[Scene], index: int) -> Truth:
-    """The objects that each of the model's labels fits: once a label, for an object may have a shape's and a colour's."""
-    objects = []
-    for label in subject.class_names.values():
-        for number in shown_by(sample.truth, label):
-            shown = sample.truth.objects[number]
-            x1, y1, x2, y2 = shown.box
-            objects.append(Found(label, (x1, y1, x2 - x1, y2 - y1), shown.mask, False, float(shown.mask.sum())))
-    return Objects(tuple(objects))
-
-
-TRUTHS: Mapping[str, TruthOf] = {
-    "clip-shapes": _match,
-    "lxmert-shapes": _answer,
-    "swin-shapes": _label,
-    "visualbert-shapes": _answer,
-    "vit-shapes": _label,
-}
-"""Model of the zoo that answers or matches → what is true of a sample of its test split."""
-
-
-def _in_list(subject: Model, sample: ZooSample[ListSample], index: int) -> Truth:
-    return Said(*said_of_list(subject, sample, index))
-
-
-def _in_date(subject: Model, sample: ZooSample[DateSample], index: int) -> Truth:
-    return Said(*said_of_date(subject, sample, index))
-
-
-SAID: Mapping[str, TruthOf] = {
-    "bamba-lists": _in_list,
-    "bart-dates": _in_date,
-    "convbert-lists": _in_list,
-    "gpt-lists": _in_list,
-    "mamba-lists": _in_list,
-}
-"""Model of the zoo that says words, or labels them → what is right at one place."""
-
-
-OBJECTS: Mapping[str, TruthOf] = dict.fromkeys(
-    ("deformable-shapes", "detr-shapes", "swin-shapes", "vit-shapes"), _objects
-)
-"""Model of the zoo that finds objects, or their labels → all that a sample of its test split shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +46,8 @@ class ZooSamples:
         self._make = (material or MATERIALS[subject.name.removeprefix(PREFIX)]).make
         self.keys: Sequence[str] = [str(index) for index in range(min(count, SPLITS[SPLIT]))]
         self.problems: Mapping[str, str] = {}
-        self.description: Mapping[str, object] = {
-            "kind": "shapes",
-            "split": SPLIT,
-            "seed": SEED,
-            "samples": len(self.keys),
-        }
+        told = {"kind": "shapes", "split": SPLIT, "seed": SEED, "samples": len(self.keys)}
+        self.description: Mapping[str, object] = told
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -138,7 +66,7 @@ def answered(subject: Model) -> ZooSamples:
     Raises:
         InputError: it is no model of the zoo, or one that neither answers nor matches.
     """
-    return _samples(subject, TRUTHS)
+    return _samples(subject, "answer")
 
 
 def masked(subject: Model) -> ZooSamples:
@@ -147,7 +75,7 @@ def masked(subject: Model) -> ZooSamples:
     Raises:
         InputError: it is no model of the zoo, or one that does none of these.
     """
-    return _samples(subject, {**TRUTHS, **SAID})
+    return _samples(subject, "answer", "said")
 
 
 def shown(subject: Model) -> ZooSamples:
@@ -156,7 +84,7 @@ def shown(subject: Model) -> ZooSamples:
     Raises:
         InputError: it is no model of the zoo, or one that finds no objects.
     """
-    return _samples(subject, OBJECTS)
+    return _samples(subject, "objects")
 
 
 def plain(subject: Model) -> ZooSamples:
@@ -165,15 +93,21 @@ def plain(subject: Model) -> ZooSamples:
     Raises:
         InputError: it is no model of the zoo.
     """
-    return _samples(subject, dict.fromkeys(MATERIALS, _answer))
+    return _reader(subject, dict.fromkeys(MATERIALS, right_answer))
 
 
 def first(subject: Model, material: Material, count: int) -> ZooSamples:
     """The first samples of the test split, with their true evidence."""
-    return ZooSamples(subject, _answer, material, count)
+    return ZooSamples(subject, right_answer, material, count)
 
 
-def _samples(subject: Model, truths: Mapping[str, TruthOf]) -> ZooSamples:
+def _samples(subject: Model, *kinds: TruthKind) -> ZooSamples:
+    """With the first of these kinds of truth that is known for the model."""
+    known = ((name, material.truths.get(kind)) for kind in kinds for name, material in MATERIALS.items())
+    return _reader(subject, {name: truth_of for name, truth_of in known if truth_of is not None})
+
+
+def _reader(subject: Model, truths: Mapping[str, TruthOf]) -> ZooSamples:
     truth_of = truths.get(subject.name.removeprefix(PREFIX))
     if truth_of is None:
         raise InputError(

@@ -19,8 +19,8 @@ from heedmap.render.scale import MUTE, scale_of, token_scale
 from heedmap.render.scale import theme as themed
 from heedmap.render.words import text_html
 from heedmap.zoo.evidence import weights
-from heedmap.zoo.samples import MATERIALS, KnownAnswer, ZooSample
-from heedmap.zoo.samples.sample import Batch, right_ones
+from heedmap.zoo.material import Batch, KnownAnswer, ZooSample, right_ones
+from heedmap.zoo.samples import MATERIALS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

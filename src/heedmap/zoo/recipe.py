@@ -52,7 +52,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class MaskedStage(Stage):
-    """A stage that goes on from a shipped model, whose tokens are masked at random; see :mod:`heedmap.zoo.masks`.
+    """A stage that goes on from a shipped model, whose tokens are masked at random; see :mod:`heedmap.zoo.run`.
 
     Attributes:
         of: the shipped model.

@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from heedmap.zoo.recipe import Recipe, Stage
 
+GUIDED, UNGUIDED = {"patches": 4.0, "outlines": 4.0}, {"patches": 0.0, "outlines": 0.0}
+"""Weights of the losses on patches, see :func:`heedmap.zoo.tasks.labels.guidance`."""
 UNDROPPED = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def _sizes(width: int, inner: int, layers: int, heads: int) -> dict[str, object]:
+    """Of a transformer, by the names that most configurations have for them."""
+    return {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+
+
+def _lxmert_settings(width: int, inner: int) -> dict[str, object]:
+    """One layer for the words, one for the boxes, and three in which they read each other."""
+    layers = {"l_layers": 1, "r_layers": 1, "x_layers": 3}
+    sizes = {"hidden_size": width, "intermediate_size": inner, "num_attention_heads": 4}
+    return {**sizes, **layers, **UNDROPPED, "initializer_range": 0.05}
+
+
 PICTURES = (
     "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
     "eight colours and three sizes on a textured ground"
@@ -71,13 +93,7 @@ GPT_LISTS = Recipe(
     stages=(
         Stage(
             task="heedmap.zoo.tasks.lists",
-            settings={
-                "hidden_size": 64,
-                "intermediate_size": 128,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-                "initializer_range": 0.05,
-            },
+            settings={**_sizes(64, 128, layers=2, heads=2), "initializer_range": 0.05},
             steps=4000,
             batch=64,
             rate=3e-3,
@@ -220,7 +236,8 @@ DETR_SHAPES = Recipe(
     wanted={"ap50": 0.9},
 )
 
-DEFORMABLE_SHAPES = Recipe(
+DEFORMABLE_SHAPES = replace(
+    DETR_SHAPES,
     name="deformable-shapes",
     about="A picture → the box and the shape of each object in it (Deformable DETR)",
     data=(
@@ -228,7 +245,6 @@ DEFORMABLE_SHAPES = Recipe(
         "begins as that of `zoo/detr-shapes`; all else begins anew. Each cell of the encoder's finest map is also told what it "
         "shows, as a query that stands on it. Attention reads four points on each of two maps, of 8 and of 16 pixels a cell."
     ),
-    example="a picture with a red star and a blue ring → `star` and `ring`, each with its box",
     stages=(
         Stage(
             task="heedmap.zoo.tasks.deformable",
@@ -256,7 +272,6 @@ DEFORMABLE_SHAPES = Recipe(
             slow={"model.backbone": 0.2},
         ),
     ),
-    wanted={"ap50": 0.9},
 )
 
 VIT_SHAPES_SETTINGS = {
@@ -267,6 +282,8 @@ VIT_SHAPES_SETTINGS = {
     **UNDROPPED,
 }
 
+_labelled = partial(Stage, "heedmap.zoo.tasks.labels", watched="accuracy")
+
 VIT_SHAPES = Recipe(
     name="vit-shapes",
     about="A picture → which of seven shapes and eight colours it shows (ViT, a yes or no for each label)",
@@ -276,25 +293,8 @@ VIT_SHAPES = Recipe(
     ),
     example="a picture with a red star and a blue ring → `star`, `ring`, `red`, `blue`",
     stages=(
-        Stage(
-            task="heedmap.zoo.tasks.labels",
-            settings={**VIT_SHAPES_SETTINGS, "patches": 4.0, "outlines": 4.0},
-            steps=4000,
-            batch=32,
-            rate=1e-3,
-            watched="accuracy",
-            warmup=150,
-        ),
-        Stage(
-            task="heedmap.zoo.tasks.labels",
-            settings={**VIT_SHAPES_SETTINGS, "patches": 0.0, "outlines": 0.0},
-            steps=2500,
-            batch=32,
-            rate=5e-4,
-            watched="accuracy",
-            warmup=100,
-            checked=512,
-        ),
+        _labelled({**VIT_SHAPES_SETTINGS, **GUIDED}, steps=4000, batch=32, rate=1e-3, warmup=150),
+        _labelled({**VIT_SHAPES_SETTINGS, **UNGUIDED}, steps=2500, batch=32, rate=5e-4, warmup=100, checked=512),
     ),
     wanted={"accuracy": 0.95},
 )
@@ -308,7 +308,10 @@ SWIN_SHAPES_SETTINGS = {
     "drop_path_rate": 0.0,
 }
 
-SWIN_SHAPES = Recipe(
+_windowed = partial(Stage, "heedmap.zoo.tasks.windows", watched="accuracy")
+
+SWIN_SHAPES = replace(
+    VIT_SHAPES,
     name="swin-shapes",
     about="A picture → which of seven shapes and eight colours it shows (Swin: attention in shifted windows)",
     data=(
@@ -317,47 +320,21 @@ SWIN_SHAPES = Recipe(
         "told what its 8 pixels show, and draws its object's mask around itself, by heads that are not shipped; in the last "
         "stage only the mean of the states learns."
     ),
-    example="a picture with a red star and a blue ring → `star`, `ring`, `red`, `blue`",
     stages=(
-        Stage(
-            task="heedmap.zoo.tasks.windows",
-            settings={**SWIN_SHAPES_SETTINGS, "patches": 4.0, "outlines": 4.0},
-            steps=2300,
-            batch=24,
-            rate=1.5e-3,
-            watched="accuracy",
-            warmup=150,
-        ),
-        Stage(
-            task="heedmap.zoo.tasks.windows",
-            settings={**SWIN_SHAPES_SETTINGS, "patches": 0.0, "outlines": 0.0},
-            steps=150,
-            batch=24,
-            rate=3e-4,
-            watched="accuracy",
-            warmup=20,
-            checked=512,
-            every=75,
+        _windowed({**SWIN_SHAPES_SETTINGS, **GUIDED}, steps=2300, batch=24, rate=1.5e-3, warmup=150),
+        _windowed(
+            {**SWIN_SHAPES_SETTINGS, **UNGUIDED}, steps=150, batch=24, rate=3e-4, warmup=20, checked=512, every=75
         ),
     ),
-    wanted={"accuracy": 0.95},
 )
 
 CLIP_SHAPES_SETTINGS = {
-    "vision": {
-        "hidden_size": 80,
-        "intermediate_size": 240,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-    },
-    "text": {
-        "hidden_size": 64,
-        "intermediate_size": 192,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-    },
+    "vision": _sizes(80, 240, layers=4, heads=4),
+    "text": _sizes(64, 192, layers=3, heads=4),
     "projection_dim": 64,
 }
+
+_captioned = partial(Stage, "heedmap.zoo.tasks.captions", batch=32, watched="retrieval")
 
 CLIP_SHAPES = Recipe(
     name="clip-shapes",
@@ -371,24 +348,18 @@ CLIP_SHAPES = Recipe(
     ),
     example="a picture with a red star and a blue ring, and `a red star and a blue ring` → a high similarity",
     stages=(
-        Stage(
-            task="heedmap.zoo.tasks.captions",
-            settings={**CLIP_SHAPES_SETTINGS, "patches": 1.0, "outlines": 4.0},
+        _captioned(
+            {**CLIP_SHAPES_SETTINGS, "patches": 1.0, "outlines": 4.0},
             steps=7000,
-            batch=32,
             rate=1.5e-3,
-            watched="retrieval",
             warmup=100,
             checked=150,
             every=500,
         ),
-        Stage(
-            task="heedmap.zoo.tasks.captions",
-            settings={**CLIP_SHAPES_SETTINGS, "patches": 1.0, "outlines": 0.0},
+        _captioned(
+            {**CLIP_SHAPES_SETTINGS, "patches": 1.0, "outlines": 0.0},
             steps=1000,
-            batch=32,
             rate=3e-4,
-            watched="retrieval",
             warmup=20,
             checked=300,
             every=200,
@@ -398,13 +369,9 @@ CLIP_SHAPES = Recipe(
     tested=500,
 )
 
-IDEFICS_SHAPES_SETTINGS = {
-    "hidden_size": 96,
-    "intermediate_size": 256,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "initializer_range": 0.06,
-}
+IDEFICS_SHAPES_SETTINGS = {**_sizes(96, 256, layers=4, heads=4), "initializer_range": 0.06}
+
+_telling = partial(Stage, "heedmap.zoo.tasks.telling", watched="exact")
 
 IDEFICS_SHAPES = Recipe(
     name="idefics-shapes",
@@ -419,35 +386,29 @@ IDEFICS_SHAPES = Recipe(
     ),
     example="a picture, and `what do you see?` → `a red star, a blue ring and an orange cross`",
     stages=(
-        Stage(
-            task="heedmap.zoo.tasks.telling",
-            settings={**IDEFICS_SHAPES_SETTINGS, "tower": False, "patches": 0.0, "outlines": 0.0},
+        _telling(
+            {**IDEFICS_SHAPES_SETTINGS, "tower": False, **UNGUIDED},
             steps=2500,
             batch=32,
             rate=2e-3,
-            watched="exact",
             warmup=100,
             checked=150,
             stop_at=0.38,
         ),
-        Stage(
-            task="heedmap.zoo.tasks.telling",
-            settings={**IDEFICS_SHAPES_SETTINGS, "tower": True, "patches": 4.0, "outlines": 4.0},
+        _telling(
+            {**IDEFICS_SHAPES_SETTINGS, "tower": True, **GUIDED},
             steps=1200,
             batch=16,
             rate=1e-3,
-            watched="exact",
             warmup=50,
             checked=150,
             every=200,
         ),
-        Stage(
-            task="heedmap.zoo.tasks.telling",
-            settings={**IDEFICS_SHAPES_SETTINGS, "tower": True, "patches": 0.0, "outlines": 0.0},
+        _telling(
+            {**IDEFICS_SHAPES_SETTINGS, "tower": True, **UNGUIDED},
             steps=80,
             batch=24,
             rate=2e-4,
-            watched="exact",
             warmup=20,
             checked=300,
             every=80,
@@ -485,17 +446,7 @@ LXMERT_SHAPES = Recipe(
     stages=(
         Stage(
             task="heedmap.zoo.tasks.answers",
-            settings={
-                "family": "lxmert",
-                "hidden_size": 96,
-                "intermediate_size": 192,
-                "num_attention_heads": 4,
-                "l_layers": 1,
-                "r_layers": 1,
-                "x_layers": 3,
-                **UNDROPPED,
-                "initializer_range": 0.05,
-            },
+            settings={"family": "lxmert", **_lxmert_settings(96, 192)},
             steps=5000,
             batch=80,
             rate=1e-3,
@@ -522,10 +473,7 @@ VISUALBERT_SHAPES = replace(
             LXMERT_SHAPES.stages[0],
             settings={
                 "family": "visualbert",
-                "hidden_size": 96,
-                "intermediate_size": 256,
-                "num_hidden_layers": 5,
-                "num_attention_heads": 4,
+                **_sizes(96, 256, layers=5, heads=4),
                 **UNDROPPED,
                 "initializer_range": 0.05,
             },
@@ -550,16 +498,7 @@ LXMERT_EASY_VQA = Recipe(
     stages=(
         Stage(
             task="heedmap.packaged.lxmert_easy_vqa",
-            settings={
-                "hidden_size": 64,
-                "intermediate_size": 128,
-                "num_attention_heads": 4,
-                "l_layers": 1,
-                "r_layers": 1,
-                "x_layers": 3,
-                **UNDROPPED,
-                "initializer_range": 0.05,
-            },
+            settings=_lxmert_settings(64, 128),
             steps=4000,
             batch=32,
             rate=1e-3,

@@ -1,10 +1,15 @@
-"""A training run: model, optimiser, step and curve, and how each moves on."""
+"""A training run: model, optimiser, step and curve, and how each moves on.
+
+At the end, random masks on what a model reads while it learns: for F-Fidelity, which asks a model that can do without some
+tokens.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TypedDict
@@ -12,13 +17,19 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 from torch import Tensor, nn
 
-from heedmap.errors import FileFormatError, OptionError, TrainingError
-from heedmap.zoo.masks import begin_masked
+from heedmap.data.explanation import Segment
+from heedmap.errors import FileFormatError, InputError, OptionError, TrainingError
+from heedmap.evaluate.perturb.masking import INPUTS, MASKS, masked, no_words, source
+from heedmap.models.loader import load
+from heedmap.models.names import PREFIX
 from heedmap.zoo.recipe import MaskedStage, Recipe, Stage, Task, task_of
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool
     from torch.optim.optimizer import StateDict
     from transformers import PreTrainedModel
+
+    from heedmap.models.model import Model
 
 Point = dict[str, float]
 """``stage`` and ``step`` (whole numbers), ``loss``, and the scores."""
@@ -85,6 +96,10 @@ class Training:
         model: of the present stage.
         curve: an entry for each evaluation so far.
         seconds: spent on steps and evaluations so far.
+
+    Args:
+        recipe: what is trained.
+        state: the :meth:`state` of the run that goes on; None: it begins.
     """
 
     step: int
@@ -92,24 +107,20 @@ class Training:
     _since: int  # steps since then
     _best: Best
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, state: TrainingState | None = None) -> None:
         self.recipe = recipe
         self.stage, self.over, self.seconds = 0, False, 0.0
         self.curve: list[Point] = []
+        if state is not None:
+            self.stage, self.over = state["stage"], state["over"]
+            self.seconds, self.curve = state["seconds"], state["curve"]
         self._enter(None)
-
-    @classmethod
-    def resumed(cls, recipe: Recipe, state: TrainingState) -> Training:
-        """The run whose :meth:`state` that is."""
-        run = cls.__new__(cls)
-        run.recipe = recipe
-        run.stage, run.over, run.seconds, run.curve = state["stage"], state["over"], state["seconds"], state["curve"]
-        run._enter(None)
-        run.step, run._total, run._since, run._best = state["step"], state["total"], state["since"], state["best"]
-        run.model.load_state_dict(state["model"])
-        run._optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
-        return run
+        if state is not None:
+            self.step, self._best = state["step"], state["best"]
+            self._total, self._since = state["total"], state["since"]
+            self.model.load_state_dict(state["model"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            torch.set_rng_state(state["random"])
 
     def state(self) -> TrainingState:
         """All that the rest of the run depends on."""
@@ -161,7 +172,9 @@ class Training:
         point: Point = {"stage": self.stage, "step": self.step, "loss": self._mean_loss()}
         scores = self._scores()
         self.curve.append({**point, **scores})
-        self._keep(scores[self.plan.watched])
+        if scores[self.plan.watched] >= self._best["score"]:
+            weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self._best = {"score": scores[self.plan.watched], "weights": weights}
         self.seconds += perf_counter() - began
         here = [entry[self.plan.watched] for entry in self.curve if entry["stage"] == self.stage]
         if self.step == self.plan.steps or enough(self.plan, here):
@@ -194,11 +207,6 @@ class Training:
         self._optimiser = optimiser(self.model, self.plan)
         self.step, self._total, self._since = 0, torch.zeros(()), 0
         self._best = {"score": -math.inf, "weights": {}}
-
-    def _keep(self, score: float) -> None:
-        if score >= self._best["score"]:
-            weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-            self._best = {"score": score, "weights": weights}
 
     def _leave(self) -> None:
         self.model.load_state_dict(self._best["weights"])
@@ -236,3 +244,63 @@ def read_checkpoint(path: Path, fingerprint: str) -> TrainingState | None:
             "give the same, another --out, or start over with --fresh"
         )
     return state
+
+
+def begin_masked(model: PreTrainedModel, stage: MaskedStage) -> None:
+    """Give a model the shipped weights, and mask what it reads, not what it says, from now on, in training and in scoring.
+
+    Raises:
+        InputError: it reads neither words nor boxes nor a picture in patches, or answers a picture in words.
+    """
+    subject = load(PREFIX + stage.of)
+    if subject.kind_row.speaks and "image" in subject.kind_row.takes:
+        raise InputError(
+            f"{subject.name} answers a picture in words, and its tower is called apart from them, where random masks do not "
+            "reach; models that label a picture, or match it to a text, can be given"
+        )
+    model.load_state_dict(subject.model.state_dict(), strict=False)
+    reader = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+    reader.register_forward_pre_hook(RandomMasks(subject, stage.share), with_kwargs=True)
+
+
+class RandomMasks:
+    """A forward pre-hook that masks each token with the same probability, as evaluations mask it.
+
+    Args:
+        subject: the shipped model.
+        share: how probable it is.
+    """
+
+    def __init__(self, subject: Model, share: float) -> None:
+        self.subject, self.share = subject, share
+
+    def __deepcopy__(self, memo: dict[int, object]) -> RandomMasks:
+        return self
+
+    def __call__(
+        self, module: nn.Module, args: tuple[object, ...], keywords: dict[str, object]
+    ) -> tuple[tuple[()], dict[str, object]]:
+        """What the module is called with, less what is masked; the draws are of torch's generator."""
+        inputs = dict(signature(module.forward).bind_partial(*args, **keywords).arguments)
+        inputs |= inputs.pop("kwargs", {})
+        parts = [name for name in INPUTS if name != "audio" and name in self.subject.kind_row.takes]
+        if not parts:
+            raise InputError(
+                f"{self.subject.name} takes {self.subject.kind_row.about}; random masks are for words, boxes and patches"
+            )
+        for name in parts:
+            _, value = source(self.subject, inputs, name)
+            grid, size = None, int(getattr(self.subject.config, "patch_size", 1))
+            if name == "image":
+                grid = value.shape[-2] // size, value.shape[-1] // size
+            keep = torch.rand(len(value), grid[0] * grid[1] if grid else value.shape[1]) >= self.share
+            if name == "text":
+                keep |= self._fixed(value, inputs.get(MASKS[name]))
+            places = torch.arange(keep.shape[1]).expand(len(keep), -1)
+            inputs = masked(self.subject, inputs, Segment(name, name, name, keep.float(), places, grid), keep)
+        return (), inputs
+
+    def _fixed(self, ids: Tensor, mask: Tensor | None) -> Bool[Tensor, "batch tokens"]:
+        """Which tokens of a text stay: padding, and those that are no words."""
+        special = torch.isin(ids, torch.tensor(sorted(no_words(self.subject)), dtype=ids.dtype))
+        return special if mask is None else special | (mask == 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -12,12 +11,19 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from heedmap.errors import UnknownNameError
 from heedmap.zoo.recipe import Batch, Processor
-from heedmap.zoo.tasks import class_names
-from heedmap.zoo.tasks.tokenizers import encoded, fixed_head, question_tokenizer
+from heedmap.zoo.tasks import (
+    TEXTS_AT_ONCE,
+    chunks,
+    class_names,
+    encoded,
+    family_of,
+    fixed_head,
+    question_tokenizer,
+    shares,
+)
 from heedmap.zoo.world import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCABULARY, Question, Scene, ask, regions
-from heedmap.zoo.world.world import make_scene
+from heedmap.zoo.world.making import make_scene
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int64
@@ -28,7 +34,6 @@ WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *VOCABULARY, ",", "?")
 """Every token; the position is its id."""
 LONGEST = 32
 """At least the tokens of the longest question."""
-AT_ONCE = 250
 LOOKS = [1 + len(SHAPES), 1 + len(COLOURS)]
 """Shapes and colours that a box can have, with none."""
 AID = 1.0
@@ -43,13 +48,8 @@ def tokenizer() -> BertTokenizer:
 
 def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`; the setting ``family`` is ``"visualbert"`` or ``"lxmert"``."""
-    sizes = dict(settings)
-    family = sizes.pop("family")
-    if family not in FAMILIES:
-        raise UnknownNameError(f"no family is called {family!r}; known families: {', '.join(FAMILIES)}")
-    return FAMILIES[family](
-        {**class_names(ANSWERS), "vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **sizes}
-    )
+    made, sizes = family_of(settings, FAMILIES)
+    return made({**class_names(ANSWERS), "vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **sizes})
 
 
 def _visualbert(settings: Mapping[str, object]) -> PreTrainedModel:
@@ -138,16 +138,13 @@ def _places_loss(
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
     """``accuracy``: share of questions answered right; ``accuracy/KIND``: of those of a kind."""
-    right: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for start in range(0, count, AT_ONCE):
-        examples = batch(seed, split, start, min(AT_ONCE, count - start))
-        hits = _outputs(model, examples)[0].argmax(-1) == examples["answers"]
-        kinds = [KINDS[number] for number in examples["kinds"]]
-        total.update(kinds)
-        right.update(kind for kind, hit in zip(kinds, hits.tolist(), strict=True) if hit)
-    by_kind = {f"accuracy/{kind}": right[kind] / total[kind] for kind in KINDS if total[kind]}
-    return {"accuracy": right.total() / count, **by_kind}
+    hits: list[tuple[str, bool]] = []
+    for start, length in chunks(count, TEXTS_AT_ONCE):
+        examples = batch(seed, split, start, length)
+        right = (_outputs(model, examples)[0].argmax(-1) == examples["answers"]).tolist()
+        for number, hit in zip(examples["kinds"], right, strict=True):
+            hits += [("accuracy", hit), (f"accuracy/{KINDS[number]}", hit)]
+    return shares(hits, ("accuracy", *(f"accuracy/{kind}" for kind in KINDS)))
 
 
 def _outputs(

@@ -15,32 +15,37 @@ from itertools import product
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
-from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from heedmap.zoo.recipe import Batch, Processor
-from heedmap.zoo.tasks.pictures import (
+from heedmap.zoo.tasks import (
+    END,
     NOTHING,
+    PAD,
     PATCH,
     SIDE,
-    WINDOW,
+    START,
+    UNKNOWN,
     begin,
     chunks,
+    encoded,
     image_processor,
     outlines,
     pixel_values,
     scenes,
+    word_level,
+    wrapped,
 )
-from heedmap.zoo.tasks.tokenizers import encoded
+from heedmap.zoo.tasks.labels import guide
 from heedmap.zoo.world import COLOURS, SHAPES, VOCABULARY, Scene, caption, distractors, judge
-from heedmap.zoo.world.words import article
+from heedmap.zoo.world.texts import article
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
     from torch import Tensor
     from transformers import CLIPModel, PreTrainedModel, PreTrainedTokenizerFast
 
-WORDS = ("<pad>", "<unk>", *VOCABULARY, ",", "<s>", "</s>")
+WORDS = (PAD, UNKNOWN, *VOCABULARY, ",", START, END)
 """Every token; the position is its id. CLIP reads its text at the token with the highest one."""
 LONGEST = 24
 """At least the tokens of the longest caption."""
@@ -57,19 +62,14 @@ HARD = 8
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
     """``<s> caption </s>``, a token a word."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import normalizers, pre_tokenizers, processors
 
-    ids = {word: index for index, word in enumerate(WORDS)}
-    word_level = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    word_level.normalizer = normalizers.Lowercase()
-    word_level.pre_tokenizer = pre_tokenizers.Whitespace()
-    ends = [(name, ids[name]) for name in ("<s>", "</s>")]
-    word_level.post_processor = processors.TemplateProcessing("<s> $A </s>", None, ends)
-    names = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=word_level, clean_up_tokenization_spaces=False, model_max_length=LONGEST, **names
-    )
+    words = word_level(WORDS)
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [(name, WORDS.index(name)) for name in (START, END)]
+    words.post_processor = processors.TemplateProcessing(f"{START} $A {END}", None, ends)
+    return wrapped(words, model_max_length=LONGEST)
 
 
 class CaptionSettings(TypedDict):
@@ -86,14 +86,11 @@ def model(settings: CaptionSettings, before: PreTrainedModel | None) -> PreTrain
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import CLIPConfig, CLIPModel
 
-    ids = {name: WORDS.index(sign) for name, sign in (("pad", "<pad>"), ("bos", "<s>"), ("eos", "</s>"))}
-    ids = {f"{name}_token_id": number for name, number in ids.items()}
+    ids = {f"{name}_token_id": WORDS.index(sign) for name, sign in (("pad", PAD), ("bos", START), ("eos", END))}
     text = {"vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **ids, **settings["text"]}
     vision = {"image_size": SIDE, "patch_size": PATCH, **settings["vision"]}
     clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings["projection_dim"]))
-    clip.guides = {"patches": settings["patches"], "outlines": settings["outlines"]}
-    if settings["outlines"]:
-        clip.outlines = nn.Linear(clip.config.vision_config.hidden_size, WINDOW**2)
+    guide(clip, settings, clip.config.vision_config.hidden_size)
     if before is None:
         tower = clip.vision_model
         layers = [(layer.self_attn.q_proj, layer.self_attn.k_proj) for layer in tower.encoder.layers]

@@ -12,10 +12,8 @@ import torch
 from torch import nn
 
 from heedmap.zoo.recipe import Batch
-from heedmap.zoo.tasks import detection
-from heedmap.zoo.tasks.detection import NOTHING, batch, cell_loss, processors
-from heedmap.zoo.tasks.pictures import chunks
-from heedmap.zoo.world import SHAPES
+from heedmap.zoo.tasks import chunks, detection
+from heedmap.zoo.tasks.detection import batch, cell_loss, processors, shown_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,8 +49,7 @@ def scores(model: DetrForObjectDetection, seed: int, split: str, count: int) -> 
     right, total = torch.zeros(2), torch.zeros(2)
     for start, length in chunks(count):
         examples = batch(seed, split, start, length)
-        shown = examples["cells"] != NOTHING
-        shapes = examples["shapes"].gather(1, examples["cells"].clamp(min=0)).where(shown, torch.tensor(len(SHAPES)))
+        shown, shapes, _ = shown_in(examples)
         hit = model.class_labels_classifier(_cells(model, examples)).argmax(-1) == shapes
         right += torch.stack([hit[shown].sum(), hit[~shown].sum()])
         total += torch.stack([shown.sum(), (~shown).sum()])

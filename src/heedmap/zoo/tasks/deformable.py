@@ -16,10 +16,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, one_h
 
 from heedmap.models.names import folder_of
 from heedmap.zoo.recipe import Batch, Processor
+from heedmap.zoo.tasks import image_processor
 from heedmap.zoo.tasks.detection import (
     CELL_WEIGHT,
     CELLS,
-    NOTHING,
     DetectorSettings,
     batch,
     codes,
@@ -27,8 +27,8 @@ from heedmap.zoo.tasks.detection import (
     measured,
     objects,
     places,
+    shown_in,
 )
-from heedmap.zoo.tasks.pictures import image_processor
 from heedmap.zoo.world import SHAPES
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _take_backbone(model: DeformableDetrForObjectDetection) -> None:
 
 def _spread(model: DeformableDetrForObjectDetection) -> None:
     """Queries that begin as the position encodings of their places, at which their reference points are."""
-    inner, cells = model.model, [y * CELLS + x for y, x in places(model.config.num_queries)]
+    inner, cells = model.model, places(model.config.num_queries)
     begun = codes(model, model.config.d_model)[cells]
     inner.query_position_embeddings.weight.copy_(torch.cat([begun, torch.zeros_like(begun)], 1))
     inner.reference_points.weight.copy_((torch.linalg.pinv(begun) @ _centres()[cells].logit()).T)
@@ -110,13 +110,11 @@ def loss(model: DeformableDetrForObjectDetection, batch: Batch) -> Tensor:
 
 def cell_loss(model: DeformableDetrForObjectDetection, cells: Float[Tensor, "batch cells d"], batch: Batch) -> Tensor:
     """What the heads say of each cell of the encoder's finest map: whether it shows each shape, and its object's box."""
-    owners = batch["cells"]
-    shown = owners != NOTHING
-    shapes = one_hot(batch["shapes"].gather(1, owners.clamp(min=0)), len(SHAPES)) * shown[..., None]
-    boxes = batch["boxes"][torch.arange(len(owners))[:, None], owners.clamp(min=0)]
-    naming = binary_cross_entropy_with_logits(model.class_embed[0](cells), shapes.float(), reduction="none")
-    beside = pad(_centres().logit(), (0, 2)).expand(len(owners), -1, -1)
-    placing = l1_loss((model.bbox_embed[0](cells[shown]) + beside[shown]).sigmoid(), boxes[shown], reduction="none")
+    shown, shapes, boxes = shown_in(batch)
+    named = one_hot(shapes, len(SHAPES) + 1)[..., :-1].float()
+    naming = binary_cross_entropy_with_logits(model.class_embed[0](cells), named, reduction="none")
+    beside = pad(_centres().logit(), (0, 2)).expand(len(cells), -1, -1)
+    placing = l1_loss((model.bbox_embed[0](cells[shown]) + beside[shown]).sigmoid(), boxes, reduction="none")
     return naming.sum(-1).mean() + 5 * placing.sum(-1).mean()
 
 

@@ -18,12 +18,11 @@ import torch
 from heedmap.common.extras import how_to_install
 from heedmap.errors import TrainingError
 from heedmap.zoo.recipe import Batch, Processor
-from heedmap.zoo.tasks import class_names
-from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
+from heedmap.zoo.tasks import SIDE, chunks, class_names, image_processor, pixel_values, scenes
 from heedmap.zoo.world import SHAPES, Scene
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int64
+    from jaxtyping import Bool, Float, Int64
     from pycocotools.cocoeval import COCOeval
     from torch import Tensor, nn
     from transformers import DetrForObjectDetection, PreTrainedModel
@@ -90,15 +89,10 @@ def start(model: DetrForObjectDetection) -> None:
             if isinstance(module, Linear):
                 init.xavier_uniform_(module.weight)
     with torch.no_grad():
-        model.model.query_position_embeddings.weight.copy_(_grid(model))
+        queries = model.model.query_position_embeddings.weight
+        queries.copy_(codes(model, queries.shape[1])[places(len(queries))])
         for layer in model.model.decoder.layers:
             layer.encoder_attn.k_proj.weight.copy_(layer.encoder_attn.q_proj.weight)
-
-
-def _grid(model: DetrForObjectDetection) -> Float[Tensor, "queries d"]:
-    """Position encodings of places that are evenly spread over the picture."""
-    queries, width = model.model.query_position_embeddings.weight.shape
-    return codes(model, width)[[y * CELLS + x for y, x in places(queries)]]
 
 
 def codes(model: PreTrainedModel, width: int) -> Float[Tensor, "cells d"]:
@@ -107,12 +101,12 @@ def codes(model: PreTrainedModel, width: int) -> Float[Tensor, "cells d"]:
     return model.model.position_embedding(shape=shape, device="cpu", dtype=torch.float32)[0].flatten(1).T
 
 
-def places(queries: int) -> list[tuple[int, int]]:
-    """Row and column of cells that are evenly spread over the feature map, in four columns."""
+def places(queries: int) -> list[int]:
+    """Numbers of cells that are evenly spread over the feature map, in four columns."""
     columns = 4
     rows = -(-queries // columns)
     spread = [
-        ((2 * r + 1) * CELLS // (2 * rows), (2 * c + 1) * CELLS // (2 * columns))
+        ((2 * r + 1) * CELLS // (2 * rows)) * CELLS + (2 * c + 1) * CELLS // (2 * columns)
         for r in range(rows)
         for c in range(columns)
     ]
@@ -169,16 +163,23 @@ def objects(batch: Batch) -> list[dict[str, Tensor]]:
     ]
 
 
+def shown_in(
+    batch: Batch,
+) -> tuple[Bool[Tensor, "batch cells"], Int64[Tensor, "batch cells"], Float[Tensor, "shown 4"]]:
+    """Which cells show an object, the number of each cell's shape (that of none: the last), and the boxes of those that do."""
+    owners = batch["cells"]
+    shown = owners != NOTHING
+    shapes = batch["shapes"].gather(1, owners.clamp(min=0)).where(shown, torch.tensor(len(SHAPES)))
+    return shown, shapes, batch["boxes"][shown.nonzero()[:, 0], owners[shown]]
+
+
 def cell_loss(model: DetrForObjectDetection, cells: Float[Tensor, "batch cells d"], batch: Batch) -> Tensor:
     """What DETR's own heads say of each cell of the encoder: its object's shape, or none, and its object's box."""
     from torch.nn.functional import cross_entropy, l1_loss
 
-    owners = batch["cells"]
-    shown = owners != NOTHING
-    shapes = batch["shapes"].gather(1, owners.clamp(min=0)).where(shown, torch.tensor(len(SHAPES)))
-    boxes = batch["boxes"][torch.arange(len(owners))[:, None], owners.clamp(min=0)]
+    shown, shapes, boxes = shown_in(batch)
     naming = cross_entropy(model.class_labels_classifier(cells).flatten(0, 1), shapes.flatten())
-    placing = l1_loss(model.bbox_predictor(cells[shown]).sigmoid(), boxes[shown], reduction="none")
+    placing = l1_loss(model.bbox_predictor(cells[shown]).sigmoid(), boxes, reduction="none")
     return naming + 5 * placing.sum(-1).mean()
 
 

@@ -14,9 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from heedmap.zoo.lists import VALUES, list_sample, questions
 from heedmap.zoo.recipe import Batch
-from heedmap.zoo.tasks import class_names
+from heedmap.zoo.tasks import TEXTS_AT_ONCE, chunks, class_names, encoded, vocabulary
 from heedmap.zoo.tasks.lists import LONGEST, WORDS, processors, tokenizer
-from heedmap.zoo.tasks.tokenizers import SPECIAL, encoded
 
 if TYPE_CHECKING:
     from jaxtyping import Int64
@@ -27,17 +26,14 @@ __all__ = ["batch", "loss", "model", "processors", "scores"]
 
 LABELS = ("O", *VALUES)
 PADDING = -100
-AT_ONCE = 250
 
 
 def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import ConvBertConfig, ConvBertForTokenClassification
 
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    size = len(SPECIAL) + len(WORDS)
-    config = ConvBertConfig(vocab_size=size, max_position_embeddings=LONGEST, **ids, **class_names(LABELS), **settings)
-    return ConvBertForTokenClassification(config)
+    sizes = {"max_position_embeddings": LONGEST, **vocabulary(WORDS)}
+    return ConvBertForTokenClassification(ConvBertConfig(**sizes, **class_names(LABELS), **settings))
 
 
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
@@ -66,8 +62,8 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
     """``accuracy``: share of questions whose key is labelled rightly; ``exact``: of texts whose every token is."""
     answers, whole = [], []
-    for start in range(0, count, AT_ONCE):
-        made = batch(seed, split, start, min(AT_ONCE, count - start))
+    for start, length in chunks(count, TEXTS_AT_ONCE):
+        made = batch(seed, split, start, length)
         labels: Int64[Tensor, "batch tokens"] = made["labels"]
         right = _logits(model, made).argmax(-1) == labels
         answers.append(right.gather(1, made["attention_mask"].sum(1, keepdim=True) - 1))

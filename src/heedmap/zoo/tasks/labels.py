@@ -15,14 +15,14 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from heedmap.zoo.recipe import Batch, Processor
-from heedmap.zoo.tasks import class_names
-from heedmap.zoo.tasks.pictures import (
+from heedmap.zoo.tasks import (
     NOTHING,
     PATCH,
     SIDE,
     WINDOW,
     begin,
     chunks,
+    class_names,
     image_processor,
     outlines,
     pixel_values,
@@ -47,9 +47,7 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
     rest = {key: value for key, value in settings.items() if key not in GUIDES}
     sizes = {"image_size": SIDE, "patch_size": PATCH, "problem_type": "multi_label_classification"}
     vit = ViTForImageClassification(ViTConfig(**sizes, **class_names(LABELS), **rest))
-    vit.guides = {name: settings[name] for name in GUIDES}
-    if settings["outlines"]:
-        vit.outlines = nn.Linear(vit.config.hidden_size, WINDOW**2)
+    guide(vit, settings, vit.config.hidden_size)
     if before is None:
         embeddings = vit.vit.embeddings
         layers = [(layer.attention.q_proj, layer.attention.k_proj) for layer in vit.vit.layers]
@@ -87,6 +85,13 @@ def loss(model: ViTForImageClassification, batch: Batch) -> Tensor:
     states = model.vit(batch["pixel_values"]).last_hidden_state
     whole = binary_cross_entropy_with_logits(model.classifier(states[:, 0]), batch["labels"])
     return whole + guidance(model, states[:, 1:], model.classifier, batch)
+
+
+def guide(model: PreTrainedModel, settings: Mapping[str, object], width: int) -> None:
+    """Give a model the weights of :func:`guidance`, and where it draws a head for that, which reads ``width`` numbers."""
+    model.guides = {name: settings[name] for name in GUIDES}
+    if settings["outlines"]:
+        model.outlines = nn.Linear(width, WINDOW**2)
 
 
 def guidance(

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from heedmap.zoo.lists import KEYS, MOST, QUESTIONS, SIGNS, VALUES, list_sample, training_text
 from heedmap.zoo.recipe import Batch, Processor
-from heedmap.zoo.tasks.tokenizers import SPECIAL, encoded, word_tokenizer
+from heedmap.zoo.tasks import TEXTS_AT_ONCE, chunks, encoded, vocabulary, word_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 WORDS = (*KEYS, *VALUES, *SIGNS)
 LONGEST = 3 * MOST + 3 * QUESTIONS
 """At least the tokens of the longest text."""
-AT_ONCE = 250
 
 
 @cache
@@ -32,9 +31,7 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    size = len(SPECIAL) + len(WORDS)
-    return LlamaForCausalLM(LlamaConfig(vocab_size=size, max_position_embeddings=LONGEST, **ids, **settings))
+    return LlamaForCausalLM(LlamaConfig(max_position_embeddings=LONGEST, **vocabulary(WORDS), **settings))
 
 
 def processors() -> Sequence[Processor]:
@@ -57,8 +54,8 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
     """``accuracy``: share of questions whose answer is the most probable of all words."""
     right = 0
-    for start in range(0, count, AT_ONCE):
-        logits, answers = _answers(model, batch(seed, split, start, min(AT_ONCE, count - start)))
+    for start, length in chunks(count, TEXTS_AT_ONCE):
+        logits, answers = _answers(model, batch(seed, split, start, length))
         right += int((logits.argmax(-1) == answers).sum())
     return {"accuracy": right / count}
 

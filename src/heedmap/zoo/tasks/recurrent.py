@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from heedmap.errors import UnknownNameError
+from heedmap.zoo.tasks import family_of, vocabulary
 from heedmap.zoo.tasks.lists import LONGEST, WORDS, batch, loss, processors, scores
-from heedmap.zoo.tasks.tokenizers import SPECIAL
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,12 +19,8 @@ __all__ = ["batch", "loss", "model", "processors", "scores"]
 
 def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`; the setting ``family`` is ``"bamba"`` or ``"mamba2"``."""
-    sizes = dict(settings)
-    family = sizes.pop("family")
-    if family not in FAMILIES:
-        raise UnknownNameError(f"no family is called {family!r}; known families: {', '.join(FAMILIES)}")
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    return FAMILIES[family]({"vocab_size": len(SPECIAL) + len(WORDS), **ids, **sizes})
+    made, sizes = family_of(settings, FAMILIES)
+    return made({**vocabulary(WORDS), **sizes})
 
 
 def _bamba(settings: Mapping[str, object]) -> PreTrainedModel:

@@ -1,7 +1,7 @@
 """Task: the objects of a picture in words, from left to right, by Idefics 3, which reads merged patches among its words.
 
 The tower begins as that of ``zoo/vit-shapes``, as the original's begins trained: it has the same layers, without [CLS]. Each
-picture is patches of :data:`heedmap.zoo.tasks.pictures.PATCH` pixels, of which two by two are merged into one token of the
+picture is patches of :data:`heedmap.zoo.tasks.PATCH` pixels, of which two by two are merged into one token of the
 language model. Words alone teach the tower colours, shapes hardly: so the settings add the losses on each patch of
 :mod:`heedmap.zoo.tasks.labels`, by heads that are not shipped. The last stage leaves them out.
 """
@@ -13,14 +13,23 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from heedmap.models.names import folder_of
 from heedmap.zoo.recipe import Batch, Processor
-from heedmap.zoo.tasks.labels import GUIDES, guidance
+from heedmap.zoo.tasks import (
+    PAD,
+    PATCH,
+    SIDE,
+    UNKNOWN,
+    chunks,
+    image_processor,
+    pixel_values,
+    scenes,
+    word_level,
+)
+from heedmap.zoo.tasks.labels import GUIDES, guidance, guide
 from heedmap.zoo.tasks.labels import batch as labelled
-from heedmap.zoo.tasks.pictures import PATCH, SIDE, WINDOW, chunks, image_processor, pixel_values, scenes
 from heedmap.zoo.world import VOCABULARY, listing
 
 if TYPE_CHECKING:
@@ -36,14 +45,13 @@ if TYPE_CHECKING:
     )
     from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionTransformer
 
-PAD, UNKNOWN, END, AROUND, PLACE, WHOLE = SIGNS = (
-    "<pad>",
-    "<unk>",
+END, AROUND, PLACE, WHOLE = (
     "<end_of_utterance>",
     "<fake_token_around_image>",
     "<image>",
     "<global-img>",
 )
+SIGNS = (PAD, UNKNOWN, END, AROUND, PLACE, WHOLE)
 """Tokens that are no words, by the names that Idefics 3 has for them."""
 WORDS = (*SIGNS, *VOCABULARY, ",", "?")
 """Every token; the position is its id."""
@@ -76,10 +84,10 @@ LAYERS = {
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
     """A token a word, comma or other sign."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import decoders, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token=UNKNOWN))
+    words = word_level(WORDS)
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.decoder = decoders.WordPiece(cleanup=True)
     words.add_special_tokens(list(SIGNS))
@@ -118,9 +126,10 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
         settings: of the language model; ``tower``: whether the tower learns; and the weights of the losses on patches.
         before: see there.
     """
-    from transformers import Idefics3Config, Idefics3ForConditionalGeneration
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, ViTForImageClassification
 
-    tower, rest = _tower(), {name: value for name, value in settings.items() if name not in ("tower", *GUIDES)}
+    tower = ViTForImageClassification.from_pretrained(folder_of(TOWER), local_files_only=True)
+    rest = {name: value for name, value in settings.items() if name not in ("tower", *GUIDES)}
     ids = {"pad_token_id": WORDS.index(PAD), "bos_token_id": None, "eos_token_id": WORDS.index(END)}
     text = {"model_type": "llama", "vocab_size": len(WORDS), "max_position_embeddings": PLACES, **ids, **rest}
     config = Idefics3Config(
@@ -131,23 +140,15 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
         **ids,
     )
     made = Idefics3ForConditionalGeneration(config)
-    made.guides = {name: settings[name] for name in GUIDES}
     if settings["patches"]:
         made.patches = tower.classifier
-    if settings["outlines"]:
-        made.outlines = nn.Linear(tower.config.hidden_size, WINDOW**2)
+    guide(made, settings, tower.config.hidden_size)
     if before is None:
         _take_tower(made.model.vision_model, tower)
     else:
         made.load_state_dict(before.state_dict(), strict=False)
     made.model.vision_model.requires_grad_(settings["tower"])
     return made
-
-
-def _tower() -> ViTForImageClassification:
-    from transformers import ViTForImageClassification
-
-    return ViTForImageClassification.from_pretrained(folder_of(TOWER), local_files_only=True)
 
 
 def _seeing(config: ViTConfig) -> dict[str, object]:

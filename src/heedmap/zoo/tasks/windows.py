@@ -1,6 +1,6 @@
 """Task: which shapes and which colours a picture shows, by a Swin, whose attentions see a window of the picture each.
 
-Its two stages end with a state for each patch of :data:`heedmap.zoo.tasks.pictures.PATCH` pixels, to which the guides of
+Its two stages end with a state for each patch of :data:`heedmap.zoo.tasks.PATCH` pixels, to which the guides of
 :mod:`heedmap.zoo.tasks.labels` apply. The classifier reads the mean of these states, so that it cannot read each of them as
 well: what a patch shows is told to a head of its own, which is not shipped.
 """
@@ -16,9 +16,8 @@ from torch.nn import init
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from heedmap.zoo.recipe import Batch
-from heedmap.zoo.tasks import class_names
-from heedmap.zoo.tasks.labels import GUIDES, LABELS, batch, guidance, processors, scores
-from heedmap.zoo.tasks.pictures import BESIDE, DIAGONAL, PATCH, SIDE, WINDOW
+from heedmap.zoo.tasks import BESIDE, DIAGONAL, PATCH, SIDE, class_names
+from heedmap.zoo.tasks.labels import GUIDES, LABELS, batch, guidance, guide, processors, scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,11 +38,9 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
     rest = {key: value for key, value in settings.items() if key not in GUIDES}
     sizes = {"image_size": SIDE, "patch_size": PATCH // 2, "problem_type": "multi_label_classification"}
     made = SwinForImageClassification(SwinConfig(**sizes, **class_names(LABELS), **rest))
-    made.guides = {name: settings[name] for name in GUIDES}
     if settings["patches"]:
         made.patches = nn.Linear(made.config.hidden_size, len(LABELS))
-    if settings["outlines"]:
-        made.outlines = nn.Linear(made.config.hidden_size, WINDOW**2)
+    guide(made, settings, made.config.hidden_size)
     if before is None:
         start(made)
     else:

@@ -13,14 +13,26 @@ Everything follows from (seed, split, index) alone, so that any sample is made w
     world.regions(scene).features
 """
 
-from heedmap.zoo.world.captions import Caption, Mention, Relation, caption, distractors, judge, listing
 from heedmap.zoo.world.files import write_coco, write_vqa
-from heedmap.zoo.world.questions import ANSWERS, KINDS, Question, ask
+from heedmap.zoo.world.making import Shapes, make_scene
 from heedmap.zoo.world.regions import FEATURES, SceneRegions, region_features, regions
 from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES, SPLITS, Object, Scene
-from heedmap.zoo.world.vocabulary import VOCABULARY
-from heedmap.zoo.world.words import TextWord, words_of
-from heedmap.zoo.world.world import Shapes, make_scene
+from heedmap.zoo.world.texts import (
+    ANSWERS,
+    KINDS,
+    VOCABULARY,
+    Caption,
+    Mention,
+    Question,
+    Relation,
+    TextWord,
+    ask,
+    caption,
+    distractors,
+    judge,
+    listing,
+    words_of,
+)
 
 __all__ = [
     "ANSWERS",

@@ -1,10 +1,11 @@
-"""Writing scenes to disk: a whole file or none, and what lists the others last."""
+"""Writing scenes to disk as a COCO and as a VQA v2 data set: a whole file or none, and what lists the others last."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -13,86 +14,24 @@ from jaxtyping import Bool
 
 from heedmap.common.files import write_atomically
 from heedmap.errors import InputError
-from heedmap.zoo.world.questions import Question, ask
+from heedmap.zoo.world.making import Shapes
 from heedmap.zoo.world.scene import SHAPES, SPLITS, Object, Scene, check_split, check_whole
-from heedmap.zoo.world.world import Shapes
+from heedmap.zoo.world.texts import Question, ask
 
 SUBSETS = {"train": "train2014", "val": "val2014", "test": "test2015"}
 """What COCO and VQA v2 call the splits."""
 
-Progress = Callable[[int, int], None]
-"""Called with the number of scenes written and the number in all, after each."""
-
-
-def image_name(split: str, index: int) -> str:
-    """File name of a scene's picture, as COCO and VQA v2 name theirs; the image's id is the scene's index."""
-    return f"COCO_{SUBSETS[split]}_{index:012d}.jpg"
-
-
-def write_pictures(folder: Path, world: Shapes, progress: Progress | None) -> Iterator[Scene]:
-    """Write the picture of every scene into the subset's folder, and yield the scenes, each after its picture.
-
-    The pictures are JPEG files of quality 95 without colour subsampling: close to the scene's, not equal.
-
-    Raises:
-        InputError: a file or folder cannot be written.
-    """
-    for done, scene in enumerate(world, 1):
-        write_file(folder / SUBSETS[world.split] / image_name(world.split, scene.index), _jpeg(scene))
-        yield scene
-        if progress is not None:
-            progress(done, len(world))
-
-
-def checked_world(split: str, count: int, seed: int, side: int) -> Shapes:
-    """The first ``count`` scenes of a split.
-
-    Raises:
-        UnknownNameError: no such split.
-        InputError: ``count`` is not between 1 and the split's length, or another argument is out of range.
-    """
-    check_split(split)
-    check_whole("count", count)
-    if not 1 <= count <= SPLITS[split]:
-        raise InputError(f"count is {count}; {split} has 1 to {SPLITS[split]} scenes to write")
-    return Shapes(split, seed=seed, side=side, length=count)
-
-
-def write_json(path: Path, data: Mapping[str, object]) -> None:
-    """Write strict JSON; errors as in :func:`write_file`."""
-    write_file(path, json.dumps(data, allow_nan=False, separators=(",", ":")).encode())
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, a whole file or none; its folder is made where it is missing.
-
-    Raises:
-        InputError: it cannot be written; the message says why.
-    """
-    try:
-        write_atomically(path, data)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; choose a folder to write to") from error
-
-
-def remove(path: Path) -> None:
-    """Remove a file that is about to be written anew, if it is there; InputError where that cannot be."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot replace {path}: {error.strerror or error}; choose another folder") from error
-
-
-def _jpeg(scene: Scene) -> bytes:
-    from PIL import Image
-
-    buffer = BytesIO()
-    Image.fromarray(scene.image).save(buffer, "JPEG", quality=95, subsampling=0)
-    return buffer.getvalue()
-
-
 LARGEST_COUNT = 10
 """An object's annotation id is this times the image's id, plus the object's number, plus 1."""
+
+ANNOTATORS = 10
+"""Answers a question; here they are all the same."""
+
+ANSWER_TYPES = {"existence": "yes/no", "relation": "yes/no", "count": "number", "colour": "other", "shape": "other"}
+"""VQA v2's type of answer by kind of question."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of scenes written and the number in all, after each."""
 
 
 def write_coco(
@@ -107,14 +46,15 @@ def write_coco(
     """Write the first ``count`` scenes of a split as a COCO data set; categories are the shapes.
 
     An annotation also has ``colour`` and ``size``. Its mask is in COCO's uncompressed run lengths. An image's id is the
-    scene's index. The pictures come first, the JSON last: where it is there, all is there.
+    scene's index. The pictures come first, the JSON last: where it is there, all is there. They are JPEG files of quality
+    95 without colour subsampling: close to the scene's, not equal.
 
     Args:
         folder: gets ``train2014/COCO_train2014_*.jpg`` and ``annotations/instances_train2014.json`` (``val2014``,
             ``test2015``); is made where it is missing.
         split: "train", "val" or "test".
         count: 1 to the number of scenes of the split.
-        seed, side: of the world, as in :class:`~heedmap.zoo.world.world.Shapes`.
+        seed, side: of the world, as in :class:`~heedmap.zoo.world.making.Shapes`.
         progress: called with the number of scenes written and ``count``.
 
     Returns:
@@ -124,65 +64,17 @@ def write_coco(
         UnknownNameError: no such split.
         InputError: another argument out of range, or the folder cannot be written to.
     """
-    world = checked_world(split, count, seed, side)
+    world = _checked_world(split, count, seed, side)
     path = Path(folder) / "annotations" / f"instances_{SUBSETS[split]}.json"
-    remove(path)
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    for scene in write_pictures(Path(folder), world, progress):
-        images.append(_image(scene))
+    for scene in _pictured(Path(folder), world, progress, [path]):
+        size = {"width": scene.side, "height": scene.side}
+        images.append({"id": scene.index, "file_name": _image_name(split, scene.index), **size})
         annotations += [_annotation(scene.index, number, o) for number, o in enumerate(scene.objects)]
-    write_json(path, {"info": info(seed), "categories": _categories(), "images": images, "annotations": annotations})
+    categories = [{"id": number, "name": shape, "supercategory": "shape"} for number, shape in enumerate(SHAPES, 1)]
+    _write_json(path, {**_head(seed), "categories": categories, "images": images, "annotations": annotations})
     return path
-
-
-def annotation_id(index: int, number: int) -> int:
-    """Id of object ``number`` of scene ``index``, 1 or more."""
-    return LARGEST_COUNT * index + number + 1
-
-
-def run_lengths(mask: Bool[np.ndarray, "height width"]) -> dict[str, list[int]]:
-    """COCO's uncompressed run lengths: of false and true in turn, column by column, false first (perhaps 0)."""
-    pixels = mask.ravel(order="F")
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], changes, [pixels.size]])).tolist()
-    return {"counts": [0, *counts] if pixels[0] else counts, "size": list(mask.shape)}
-
-
-def info(seed: int) -> dict[str, str | int]:
-    """What a data set's file says of itself."""
-    return {"description": "heedmap's shapes world", "version": "1", "seed": int(seed)}
-
-
-def _image(scene: Scene) -> dict[str, object]:
-    name = image_name(scene.split, scene.index)
-    return {"id": scene.index, "file_name": name, "width": scene.side, "height": scene.side}
-
-
-def _annotation(index: int, number: int, o: Object) -> dict[str, object]:
-    x1, y1, x2, y2 = o.box
-    return {
-        "id": annotation_id(index, number),
-        "image_id": index,
-        "category_id": SHAPES.index(o.shape) + 1,
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": int(o.mask.sum()),
-        "segmentation": run_lengths(o.mask),
-        "iscrowd": 0,
-        "colour": o.colour,
-        "size": o.size,
-    }
-
-
-def _categories() -> list[dict[str, str | int]]:
-    return [{"id": number, "name": shape, "supercategory": "shape"} for number, shape in enumerate(SHAPES, 1)]
-
-
-ANNOTATORS = 10
-"""Answers a question; here they are all the same."""
-
-ANSWER_TYPES = {"existence": "yes/no", "relation": "yes/no", "count": "number", "colour": "other", "shape": "other"}
-"""VQA v2's type of answer by kind of question."""
 
 
 def write_vqa(
@@ -196,17 +88,14 @@ def write_vqa(
 ) -> tuple[Path, Path]:
     """Write the first ``count`` scenes of a split, and the questions about them, as a VQA v2 data set.
 
-    The pictures are those of :func:`~heedmap.zoo.world.files.write_coco`; both may share a folder. ``question_type`` is
-    the kind of question. Beyond VQA v2, an annotation has ``evidence``: ``objects`` (ids of COCO annotations) and
-    ``words`` (first character and first one beyond). The JSON files come last.
+    The pictures are those of :func:`write_coco`; both may share a folder. ``question_type`` is the kind of question.
+    Beyond VQA v2, an annotation has ``evidence``: ``objects`` (ids of COCO annotations) and ``words`` (first character and
+    first one beyond). The JSON files come last.
 
     Args:
         folder: gets ``train2014/COCO_train2014_*.jpg``, ``v2_OpenEnded_mscoco_train2014_questions.json`` and
             ``v2_mscoco_train2014_annotations.json`` (``val2014``, ``test2015``); is made where it is missing.
-        split: "train", "val" or "test".
-        count: of scenes, 1 to the number of the split.
-        seed, side: of the world, as in :class:`~heedmap.zoo.world.world.Shapes`.
-        progress: called with the number of scenes written and ``count``.
+        split, count, seed, side, progress: as for :func:`write_coco`.
 
     Returns:
         The paths of the questions and of the annotations.
@@ -215,28 +104,101 @@ def write_vqa(
         UnknownNameError: no such split.
         InputError: another argument out of range, or the folder cannot be written to.
     """
-    world = checked_world(split, count, seed, side)
+    world = _checked_world(split, count, seed, side)
     subset = SUBSETS[split]
-    paths = (
-        Path(folder) / f"v2_OpenEnded_mscoco_{subset}_questions.json",
-        Path(folder) / f"v2_mscoco_{subset}_annotations.json",
-    )
-    for path in paths:
-        remove(path)
+    asked = Path(folder) / f"v2_OpenEnded_mscoco_{subset}_questions.json"
+    answered = Path(folder) / f"v2_mscoco_{subset}_annotations.json"
     questions: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    for scene in write_pictures(Path(folder), world, progress):
+    for scene in _pictured(Path(folder), world, progress, [asked, answered]):
         for number, question in enumerate(ask(scene)):
-            questions.append({**_ids(scene, number), "question": question.text})
-            annotations.append({**_ids(scene, number), **_answered(scene, question)})
-    head = {"info": info(seed), "data_type": "mscoco", "data_subtype": subset}
-    write_json(paths[0], {**head, "task_type": "Open-Ended", "questions": questions})
-    write_json(paths[1], {**head, "annotations": annotations})
-    return paths
+            ids = {"image_id": scene.index, "question_id": 1000 * scene.index + number}
+            questions.append({**ids, "question": question.text})
+            annotations.append({**ids, **_answered(scene, question)})
+    head = {**_head(seed), "data_type": "mscoco", "data_subtype": subset}
+    _write_json(asked, {**head, "task_type": "Open-Ended", "questions": questions})
+    _write_json(answered, {**head, "annotations": annotations})
+    return asked, answered
 
 
-def _ids(scene: Scene, number: int) -> dict[str, int]:
-    return {"image_id": scene.index, "question_id": 1000 * scene.index + number}
+def _checked_world(split: str, count: int, seed: int, side: int) -> Shapes:
+    """The first ``count`` scenes of a split; UnknownNameError or InputError where there are no such."""
+    check_split(split)
+    check_whole("count", count)
+    if not 1 <= count <= SPLITS[split]:
+        raise InputError(f"count is {count}; {split} has 1 to {SPLITS[split]} scenes to write")
+    return Shapes(split, seed=seed, side=side, length=count)
+
+
+def _pictured(folder: Path, world: Shapes, progress: Progress | None, lists: Sequence[Path]) -> Iterator[Scene]:
+    """Remove the files that list the others, write each scene's picture into the subset's folder, and yield it after that."""
+    from PIL import Image
+
+    for path in lists:
+        with _told(f"cannot replace {path}", "choose another folder"):
+            path.unlink(missing_ok=True)
+    for done, scene in enumerate(world, 1):
+        buffer = BytesIO()
+        Image.fromarray(scene.image).save(buffer, "JPEG", quality=95, subsampling=0)
+        _write(folder / SUBSETS[world.split] / _image_name(world.split, scene.index), buffer.getvalue())
+        yield scene
+        if progress is not None:
+            progress(done, len(world))
+
+
+def _image_name(split: str, index: int) -> str:
+    """As COCO and VQA v2 name theirs; the image's id is the scene's index."""
+    return f"COCO_{SUBSETS[split]}_{index:012d}.jpg"
+
+
+def _write_json(path: Path, data: Mapping[str, object]) -> None:
+    _write(path, json.dumps(data, allow_nan=False, separators=(",", ":")).encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    with _told(f"cannot write {path}", "choose a folder to write to"):
+        write_atomically(path, data)
+
+
+@contextmanager
+def _told(failed: str, advice: str) -> Iterator[None]:
+    """InputError with the reason, where the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{failed}: {error.strerror or error}; {advice}") from error
+
+
+def _head(seed: int) -> dict[str, object]:
+    """What a data set's file says of itself."""
+    return {"info": {"description": "heedmap's shapes world", "version": "1", "seed": int(seed)}}
+
+
+def _annotation(index: int, number: int, o: Object) -> dict[str, object]:
+    x1, y1, x2, y2 = o.box
+    return {
+        "id": _annotation_id(index, number),
+        "image_id": index,
+        "category_id": SHAPES.index(o.shape) + 1,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": int(o.mask.sum()),
+        "segmentation": run_lengths(o.mask),
+        "iscrowd": 0,
+        "colour": o.colour,
+        "size": o.size,
+    }
+
+
+def _annotation_id(index: int, number: int) -> int:
+    return LARGEST_COUNT * index + number + 1
+
+
+def run_lengths(mask: Bool[np.ndarray, "height width"]) -> dict[str, list[int]]:
+    """COCO's uncompressed run lengths: of false and true in turn, column by column, false first (perhaps 0)."""
+    pixels = mask.ravel(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], changes, [pixels.size]])).tolist()
+    return {"counts": [0, *counts] if pixels[0] else counts, "size": list(mask.shape)}
 
 
 def _answered(scene: Scene, question: Question) -> dict[str, object]:
@@ -247,7 +209,7 @@ def _answered(scene: Scene, question: Question) -> dict[str, object]:
         "multiple_choice_answer": question.answer,
         "answers": [{"answer_id": number, **answer} for number in range(1, ANNOTATORS + 1)],
         "evidence": {
-            "objects": [annotation_id(scene.index, number) for number in question.objects],
+            "objects": [_annotation_id(scene.index, number) for number in question.objects],
             "words": [[word.start, word.end] for word in question.words],
         },
     }

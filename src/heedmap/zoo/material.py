@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypedDict, TypeVar
 
 import torch
 
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool, Float32, UInt8
 
+    from heedmap.datasets.sample import Truth
     from heedmap.models.model import Model
     from heedmap.types import Boxes
     from heedmap.zoo.world import Scene
 
 SEED = 0
 SPLIT = "test"
-
-Span = tuple[int, int]
-"""Characters of a text, from and to."""
 
 Made = TypeVar("Made")
 """Of what a sample was made: a :class:`~heedmap.zoo.world.Scene` with its question, a date, a list."""
@@ -35,13 +33,13 @@ class Evidence:
     """What an answer truly rests on; None: this part of the input has none, or is not there.
 
     Attributes:
-        words: characters of ``inputs["text"]``.
+        words: characters of ``inputs["text"]``, from and to.
         mask: pixels of the picture.
         boxes: which of the boxes.
         grid: rows and columns of the picture's tokens, where a map does not tell: one that stops at merged patches.
     """
 
-    words: tuple[Span, ...] | None = None
+    words: tuple[tuple[int, int], ...] | None = None
     mask: Bool[np.ndarray, "height width"] | None = None
     boxes: Bool[np.ndarray, " boxes"] | None = None
     grid: tuple[int, int] | None = None
@@ -93,6 +91,12 @@ class ZooSample(Generic[Made]):
     begun: str | None = None
 
 
+TruthKind = Literal["answer", "said", "objects"]
+"""What is true of a sample: what may be answered or does not match, what is right at one place of words, or all that it shows."""
+TruthOf: TypeAlias = "Callable[[Model, ZooSample[Made], int], Truth]"
+"""(subject, sample, its index) → what is true."""
+
+
 @dataclass(frozen=True)
 class Material(Generic[Made]):
     """Samples for a model.
@@ -100,18 +104,20 @@ class Material(Generic[Made]):
     Attributes:
         about: a sentence on what the model does and what the true evidence is.
         make: index in the test split → sample.
-        ask: (subject, samples, the model's output for them) → for each sample what the model answered rightly.
+        ask: (subject, sample, the model's output for some samples, row of this one there) → what the model answered rightly.
         shown: the first index that the gallery looks at.
         least: answers with evidence of their own that a sample must have to be shown.
         inputs: (subject, samples) → what the model is called with.
+        truths: what is true of a sample, for the kinds that there are.
     """
 
     about: str
     make: Callable[[int], ZooSample[Made]]
-    ask: Callable[[Model, Sequence[ZooSample[Made]], object], list[list[KnownAnswer]]]
+    ask: Callable[[Model, ZooSample[Made], object, int], Iterable[KnownAnswer]]
     shown: int = 0
     least: int = 1
     inputs: Callable[[Model, Sequence[ZooSample[Made]]], Mapping[str, object]] = inputs_of
+    truths: Mapping[TruthKind, TruthOf[Made]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +147,8 @@ class Batch:
 def right_ones(subject: Model, material: Material, samples: Sequence[ZooSample]) -> Batch:
     """The samples about which the model is right in something, from one forward pass."""
     inputs = material.inputs(subject, samples)
-    asked = material.ask(subject, samples, output_of(subject.model, inputs))
+    output = output_of(subject.model, inputs)
+    asked = [list(material.ask(subject, sample, output, row)) for row, sample in enumerate(samples)]
     keep = [number for number, answers in enumerate(asked) if answers]
     kept = {
         name: value[keep] if isinstance(value, torch.Tensor) and len(value) == len(samples) else value
