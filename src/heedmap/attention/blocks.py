@@ -80,6 +80,11 @@ class BlockAttention(Attention):
     share: float | Tensor = 1.0
 
     @property
+    def may_renew(self) -> bool:
+        """Whether its rows could be new tokens in the next run."""
+        return not self.renews and not self.beside
+
+    @property
     def columns(self) -> slice:
         """Every column; those that are no token have no row."""
         return slice(None)
@@ -272,7 +277,7 @@ class AttendingTape(MixingTape):
         """The tokens that an attention's rows are, in the shape of ``queries``, (entries, rows); None: those that ask."""
         made = None
         if renews or bool(self.numbers.are_made(queries[queries >= 0], "mixer").any()):
-            made = self._fresh(queries, self.numbers.of_sample(queries))
+            made = self._fresh(queries)
             if renews:
                 self.numbers.renew(made, queries)
         return self._apart_in(order, queries) if parts else made

@@ -520,8 +520,9 @@ class CompanionTape(Tape):
         samples = self.numbers.of_sample(rows.amax(1)).expand(len(ids))
         return which, samples.new_zeros(int(which.max()) + 1).scatter_(0, which, samples)
 
-    def _fresh(self, code: Tensor, lead: Tensor) -> Ids:
-        """A new number for each different entry of ``code``, of the sample that ``lead`` says."""
+    def _fresh(self, code: Tensor, lead: Tensor | None = None) -> Ids:
+        """A new number for each different entry of ``code``, of the sample that ``lead`` says; of tokens, of theirs."""
+        lead = self.numbers.of_sample(code) if lead is None else lead
         values, index = code.unique(return_inverse=True)
         sample = torch.zeros_like(values).scatter_(0, index.reshape(-1), lead.reshape(-1))
         new = self.numbers.new(torch.where(values < 0, NOTHING, sample), "mixer")

@@ -32,6 +32,10 @@ class Terms(NamedTuple):
     values: Tensor
 
 
+TermsOf = Callable[[Tensor], Iterator[Terms]]
+"""A gradient of the output → terms, a part at a time."""
+
+
 @dataclass(eq=False)
 class Mixer(Attention):
     """A recorded mixer; ``value`` is its input, ``out`` its output.
@@ -39,7 +43,7 @@ class Mixer(Attention):
     Attributes:
         ids: companion of the output, in its shape.
         asked: companion of the input, in its shape.
-        terms: gradient of the output → terms, a part at a time.
+        terms: of a gradient of the output.
         into: where each element of the input goes into one row only, the number of that row, in the input's shape.
         copies: whether its rows are copies of tokens, each of one.
         rows: companion of the output by rows of the stream, sample · tokens + row; known when the streams are.
@@ -48,7 +52,7 @@ class Mixer(Attention):
 
     ids: Ids = field(default_factory=lambda: torch.zeros(0))
     asked: Ids = field(default_factory=lambda: torch.zeros(0))
-    terms: Callable[[Tensor], Iterator[Terms]] = field(default=lambda gradient: iter(()))
+    terms: TermsOf = field(default=lambda gradient: iter(()))
     into: Ids | None = None
     copies: bool = False
     rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
@@ -162,29 +166,26 @@ class Windows(NamedTuple):
 
 
 def _all(value: Any, dims: int) -> tuple[int, ...]:
-    return (
-        tuple(value)
-        if isinstance(value, (tuple, list)) and len(value) == dims
-        else (int(value[0] if isinstance(value, (tuple, list)) else value),) * dims
-    )
+    """An argument for all axes of places."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return values if len(values) == dims else (int(values[0]),) * dims
 
 
 def conv_windows(x: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Windows:
     """Of torch's convolutions."""
-    dims = x.dim() - 2
-    size, dilation = tuple(weight.shape[2:]), _all(dilation, dims)
+    dims, size = x.dim() - 2, tuple(weight.shape[2:])
+    dilation = _all(dilation, dims)
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, size, strict=True)]
-        return Windows(
-            size, _all(stride, dims), tuple(t // 2 for t in total), tuple(t - t // 2 for t in total), dilation
-        )
-    pads = (0,) * dims if padding == "valid" else _all(padding, dims)
-    return Windows(size, _all(stride, dims), pads, pads, dilation)
+        before, after = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+    else:
+        before = after = _all(0 if padding == "valid" else padding, dims)
+    return Windows(size, _all(stride, dims), before, after, dilation)
 
 
 def conv_terms(
     x: Tensor, weight: Tensor, groups: int, windows: Windows, ids: Ids, asked: Ids, heads: int = 1
-) -> Callable[[Tensor], Iterator[Terms]]:
+) -> TermsOf:
     """c_ij = K_{i−j} x_j; the heads are the groups of each of the ``heads`` in the batch, one where it is depthwise."""
     x, weight = x.detach(), weight.detach()
 
@@ -230,9 +231,7 @@ def pooling(call: TorchCall, x: Tensor) -> tuple[Windows, Tensor | float | None]
     return windows, windows.of(ones, 0.0).sum(-1)
 
 
-def beside_terms(
-    x: Tensor, weight: Tensor, windows: Windows, ids: Ids, asked: Ids
-) -> Callable[[Tensor], Iterator[Terms]]:
+def beside_terms(x: Tensor, weight: Tensor, windows: Windows, ids: Ids, asked: Ids) -> TermsOf:
     """As :func:`conv_terms`, where tokens stand side by side in the channels: each gives what its own channels give."""
     parts = [conv_terms(x[:, own], weight[:, own], 1, windows, ids, asked[:, own]) for own in alike(asked)]
 
@@ -249,9 +248,7 @@ def alike(ids: Ids) -> list[Tensor]:
     return [(which == n).nonzero()[:, 0] for n in which.unique()]
 
 
-def pool_terms(
-    x: Tensor, out: Tensor, count: Tensor | float | None, windows: Windows, ids: Ids, asked: Ids
-) -> Callable[[Tensor], Iterator[Terms]]:
+def pool_terms(x: Tensor, out: Tensor, count: Tensor | float | None, windows: Windows, ids: Ids, asked: Ids) -> TermsOf:
     """Of an average x_j/n; of a maximum (``count`` is None) x_j in the channels in which it is the largest."""
     x, out = x.detach(), out.detach()
 
@@ -268,9 +265,7 @@ def pool_terms(
 # -- sampled points (deformable attention) ----------------------------------------------------------------------------
 
 
-def sampled_terms(
-    x: Tensor, grid: Tensor, border: bool, align_corners: bool, ids: Ids, asked: Ids
-) -> Callable[[Tensor], Iterator[Terms]]:
+def sampled_terms(x: Tensor, grid: Tensor, border: bool, align_corners: bool, ids: Ids, asked: Ids) -> TermsOf:
     """Of points between tokens: c_ij the tokens at their corners, by their bilinear weights, over the points of a query.
 
     The weight of a point comes after the sampling, so it is in ∂y/∂o. The heads are the entries of the first axis with the
@@ -313,9 +308,7 @@ ENTRIES = 2**22
 # -- sums over tokens -------------------------------------------------------------------------------------------------
 
 
-def merge_terms(
-    run: Callable[[Tensor], Tensor], x: Tensor, rows: Ids, asked: Ids
-) -> Callable[[Tensor], Iterator[Terms]]:
+def merge_terms(run: Callable[[Tensor], Tensor], x: Tensor, rows: Ids, asked: Ids) -> TermsOf:
     """Where each element of x goes into one row: c_ij by the elements of token j, c · ∂y/∂o = x · ∂y/∂x.
 
     Args:
@@ -334,9 +327,7 @@ def merge_terms(
     return terms
 
 
-def placewise_terms(
-    run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Ids
-) -> Callable[[Tensor], Iterator[Terms]]:
+def placewise_terms(run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Ids) -> TermsOf:
     """Of a linear function of places that is the same in all channels (resizing): c_ij = W_ij x_j, with W by its entries.
 
     Args:
@@ -374,9 +365,7 @@ def _matrix(run: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor,
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))  # type: ignore[return-value]
 
 
-def linear_terms(
-    run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Ids
-) -> Callable[[Tensor], Iterator[Terms]]:
+def linear_terms(run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Ids) -> TermsOf:
     """Of any linear function: token by token, c_·j = f(x where it is of token j) − f(0). As many runs as a sample has tokens."""
     x = x.detach()
 
@@ -418,7 +407,7 @@ class MixingTape(CompanionTape):
         x: Tensor,
         asked: Ids,
         ids: Ids,
-        terms: Callable[[Tensor], Iterator[Terms]],
+        terms: TermsOf,
         into: Ids | None = None,
         asks: frozenset[int] = frozenset(),
         copies: bool = False,
@@ -466,7 +455,7 @@ class MixingTape(CompanionTape):
         if call.name == "grid_sample":
             return self._sampled(call, x, ids)
         if call.name.startswith("fft"):
-            fresh, terms_of = self._fresh(ids, self.numbers.of_sample(ids)), linear_terms
+            fresh, terms_of = self._fresh(ids), linear_terms
         else:
             fresh, _ = self._new_places(call.result, x, ids)
             placewise = x.dim() in PLACEWISE.get(call.name, ()) and self._is_constant(ids, [1])
@@ -536,7 +525,7 @@ class MixingTape(CompanionTape):
         marks = self.numbers.first(moves.reduced(kept, features, keep=True))
         if len(marks[marks >= 0].unique()) < int((marks >= 0).sum()):
             return None
-        fresh = self._fresh(marks, self.numbers.of_sample(marks)).expand(kept.shape)
+        fresh = self._fresh(marks).expand(kept.shape)
         out = fresh if result.dim() == x.dim() else moves.reduced(fresh, axes, keep=False)
         into = fresh.expand(x.shape)
         return self._mixer(result, x, ids, out.expand(result.shape), merge_terms(run, x, into, ids), into=into)

@@ -140,11 +140,14 @@ class TorchCall:
         return dict(zip(names, self.args, strict=False)) | self.kwargs
 
     def reduced_axes(self, tensor: Tensor) -> list[int]:
-        """The axes of a tensor over which the function sums, however they are given."""
-        args = self.args
-        if self.name in SPREADS and len(args) > 1 and "dim" not in self.kwargs:
-            args = (args[0], *args[2:3]) if self.name == "norm" else args
-        return axes_of(args, self.kwargs, tensor.dim())
+        """The axes of a tensor over which the function sums, from 0, however they are given; all where none is."""
+        args, dims = self.args, tensor.dim()
+        if self.name == "norm" and len(args) > 1 and "dim" not in self.kwargs:
+            args = (args[0], *args[2:3])
+        axis = self.kwargs.get("dim", self.kwargs.get("axis", args[1] if len(args) > 1 else None))
+        if axis is None or isinstance(axis, Tensor):
+            return list(range(dims))
+        return [a % dims for a in (axis if isinstance(axis, (tuple, list)) else [axis])]
 
     def again(self, old: Tensor, new: Tensor) -> Tensor:
         """What the same call gives with another tensor, and all others as they are."""
@@ -298,14 +301,6 @@ def _padded(args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> Ids:
     if mode == "constant":
         return F.pad(ids, pad, value=NOTHING)
     return F.pad(ids.double(), pad, mode).round().long()
-
-
-def axes_of(args: tuple[Any, ...], kwargs: dict[str, Any], dims: int, default: Any = None) -> list[int]:
-    """The axes over which a function works, from 0; all where none is given."""
-    axis = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else default))
-    if axis is None or isinstance(axis, Tensor):
-        return list(range(dims))
-    return [a % dims for a in (axis if isinstance(axis, (tuple, list)) else [axis])]
 
 
 def is_constant_along(ids: Ids, axes: Sequence[int]) -> bool:

@@ -60,11 +60,6 @@ class Numbers:
         self._samples = torch.arange(start + count).index_copy(0, torch.arange(start), self._samples)
         return torch.arange(start, start + count)
 
-    @property
-    def sample(self) -> Tensor:
-        """Of each number, the sample that it is of; from ``batch`` on where that is not known."""
-        return self._samples[self.owner]
-
     def unite(self, samples: Tensor) -> bool:
         """Makes all of these, -1 apart, one sample; False where several of them are known."""
         several = self._samples[samples[samples >= 0]].unique()
@@ -79,12 +74,11 @@ class Numbers:
         """New numbers, in the shape of ``sample``, which says whose they are (-1: of no token)."""
         self.changes += 1
         start, real = len(self.owner), sample >= 0
-        count = int(real.sum())
-        fresh, all_real = torch.arange(start, start + count), count == sample.numel()
-        ids = (
-            fresh.reshape(sample.shape) if all_real else torch.full(sample.shape, NOTHING).masked_scatter_(real, fresh)
-        )
-        self.owner = torch.cat([self.owner, (sample.reshape(-1) if all_real else sample[real]).long()])
+        owner = sample[real].long()
+        count = len(owner)
+        fresh = torch.arange(start, start + count)
+        ids = torch.full(sample.shape, NOTHING).masked_scatter_(real, fresh)
+        self.owner = torch.cat([self.owner, owner])
         self.space = torch.cat([self.space, torch.full((count,), len(self.made))])
         self._same = torch.cat([self._same[:-1], fresh, self._same[-1:]])
         self._used = torch.cat([self._used, torch.zeros(count, dtype=torch.bool)])

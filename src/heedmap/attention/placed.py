@@ -77,8 +77,7 @@ class PlacedTape(AttendingTape):
     def _copied_to(self, copies: Tensor, of: Ids, to: Ids) -> Tensor:
         """The copies of tokens, each a row of its own."""
         self.shared |= {i for i in self._words if self._is_one_a_sample(i, of)}
-        whole, first = copies.expand(of.shape), self.numbers.first(to)
-        rows = self._fresh(first, self.numbers.of_sample(first))
+        whole, rows = copies.expand(of.shape), self._fresh(self.numbers.first(to))
         self.set_tag(whole, self.tag(copies))
         terms = mixers.merge_terms(torch.clone, whole, rows, of)
         return self._mixer(whole.clone(), whole, of, rows, terms, copies=True)

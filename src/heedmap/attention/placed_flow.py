@@ -51,6 +51,10 @@ class PlacedStream(Stream):
         rows = self.rows_of(ids)
         return torch.where(rows < 0, NOTHING, rows % max(1, self.tokens))
 
+    def touched(self, at: Tensor, gradient: Tensor) -> Tensor:
+        """The rows that have a gradient in a tensor whose elements are of these, sample · tokens + row."""
+        return rows_reached(at.expand(gradient.shape), gradient != 0, len(self.numbers), self.tokens)
+
     def has(self, ids: Ids) -> bool:
         """Whether all these tokens, each once, are of it."""
         return all(bool((self.rows[some.clamp(max=len(self.rows) - 1)] >= 0).all()) for some in (ids[:1], ids))
@@ -234,7 +238,7 @@ class Builder:
         made = self._without_residual(stream, sources)
         if made is None:
             return
-        if last or not isinstance(made, BlockAttention) or made.renews or made.beside:
+        if last or not isinstance(made, BlockAttention) or not made.may_renew:
             raise MixingError(
                 f"{reader} reads tokens that go on without what they were before: there is no residual connection around "
                 f"attention {made.index}, so the rules, which add to the identity, do not hold; explain a model whose attentions "
@@ -244,11 +248,8 @@ class Builder:
 
     def _without_residual(self, stream: PlacedStream, sources: frozenset[int]) -> Attention | None:
         """The first attention or mixer among the sources, where tokens go on without what they were before it."""
-        begun = stream.leaves | self._learned_of(stream)
-        made = {m for join in stream.joins.values() for m in join.mixers}
-        for join in stream.joins.values():
-            made |= set() if join.mixers else set(join.state)
-        begun |= self.tape.sources_of(made)
+        made = {index for join in stream.joins.values() for index in join.mixers or join.state}
+        begun = stream.leaves | self._learned_of(stream) | self.tape.sources_of(made)
         state = self._state(stream, sources)
         return self.tape.attentions[min(state)] if begun and state and not begun & sources else None
 
@@ -257,7 +258,7 @@ class Builder:
         for found in (self.sources(self.tape.tag(t).sources) for t in self.answers):
             for stream in self.streams:
                 made = self._without_residual(stream, found)
-                if isinstance(made, BlockAttention) and not made.renews and not made.beside:
+                if isinstance(made, BlockAttention) and made.may_renew:
                     self.renewed.add(made.call)
 
     def read_by_target(self, sources: frozenset[int]) -> frozenset[int]:
@@ -278,9 +279,7 @@ class Builder:
             source = tape.sources[leaf]
             if source.tensor is not None and (leaf in own.leaves or self._is_again(own, leaf)):
                 at = own.at(ids) if leaf in own.leaves else torch.arange(ids.numel()).reshape(ids.shape)
-                found.append(
-                    TokenRows(f"the tokens of {source.name!r}", source.tensor, partial(_touched, own, at, tape.batch))
-                )
+                found.append(TokenRows(f"the tokens of {source.name!r}", source.tensor, partial(own.touched, at)))
         return found
 
     def _is_again(self, stream: PlacedStream, leaf: int) -> bool:
@@ -498,11 +497,6 @@ class Builder:
         }
 
 
-def _touched(stream: PlacedStream, at: Tensor, batch: int, gradient: Tensor) -> Tensor:
-    """The rows of a stream that have a gradient in a tensor whose elements are of these, sample · tokens + row."""
-    return rows_reached(at.expand(gradient.shape), gradient != 0, batch, stream.tokens)
-
-
 def _of_several(event: Mixer) -> MixingError:
     return MixingError(
         f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
@@ -548,10 +542,7 @@ def _live(tape: PlacedTape, answers: Sequence[Tensor]) -> set[int]:
         if not more:
             return live
         live |= more
-        for index in more:
-            mixer = tape.attentions[index]
-            assert isinstance(mixer, Mixer)
-            spaces |= _spaces(tape, mixer.tokens_read)
+        spaces |= set[int]().union(*(_spaces(tape, m.tokens_read) for m in mixers if m.index in more))
 
 
 def _going_on(tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixer], spaces: set[int]) -> set[int]:
@@ -593,8 +584,7 @@ def _read_in_the_end(
     ``keep``: the mixers that make as many tokens as they read.
     """
     yield from ((ids, False) for t in answers if (ids := tape.ids(t)) is not None)
-    sources = frozenset[int]().union(*(tape.tag(t).sources for t in answers))
-    read = tape.attentions_of(sources)
+    read = tape.attentions_of(i for t in answers for i in tape.tag(t).sources)
     pools = (m for m in mixers if m.index in read and len(m.tokens_made) <= tape.batch)
     yield from ((m.asked, True) for m in pools if m.index not in keep)
 

@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -72,7 +72,6 @@ MOVES = {*MOVED, *moves.SAME} - {"fold"}
 FRAMES = 3
 RECORDED = ops.PRODUCTS | ops.UNSEEN | {ops.SDPA, ops.MULTI_HEAD}
 """Functions that are recorded also where nothing is known of what they take."""
-_NONE = Values(frozenset(), frozenset())
 
 
 class ScanningTape(PlacedTape):
@@ -130,23 +129,23 @@ class ScanningTape(PlacedTape):
             return self._of_none(replace(call, result=result))
         if self._is_read(call) or (self._looks and name in ADDS):
             self._ended(call)
-        if moves.writes(call.func) and self._is_new(args):
+        if moves.writes(func) and self._is_new(args):
             self.set_known(args[0], _nothing(args[0]))  # of no token until it is written to
         operands = [self.known(t) for t in _data(call)]
-        if any(isinstance(k, Mixed) for k in operands) and not any(isinstance(k, (Lost, Summed)) for k in operands):
+        is_lost = any(isinstance(k, (Lost, Summed)) for k in operands)
+        if (any(isinstance(k, Mixed) for k in operands) and not is_lost) or self._accumulates(call):
             return self._step(call)
-        if self._accumulates(call):
-            return self._step(call)
+        followed = any(k is not None for k in operands)
         result = self._outside(call)
-        if name in CHOSEN and not any(k is not None for k in operands) and not self.tag(args[0]).sources:
+        if name in CHOSEN and not followed and not self.tag(args[0]).sources:
             for t in _tensors((result,)):
                 if isinstance(self.known(t), Lost):
                     self.set_tag(t, EMPTY)
-        if any(isinstance(k, (Lost, Summed)) for k in operands) or not any(k is not None for k in operands):
+        if is_lost or not followed:
             return result
         made = args[0] if name == "__setitem__" else result
-        is_lost = any(isinstance(self.known(t), Lost) for t in _tensors((made,)))
-        again = is_lost and (name in ("__setitem__", "copy_") or not moves.writes(call.func))
+        loses = any(isinstance(self.known(t), Lost) for t in _tensors((made,)))
+        again = loses and (name in ("__setitem__", "copy_") or not moves.writes(func))
         return self._step(call) if again else result
 
     def _is_unknown(self, call: TorchCall) -> bool:
@@ -169,10 +168,10 @@ class ScanningTape(PlacedTape):
 
     def _is_new(self, args: tuple[Any, ...]) -> bool:
         """Whether what is written to has held nothing of tokens, and now will."""
-        first = args[0] if args and isinstance(args[0], Tensor) and args[0].is_floating_point() else None
-        return (
-            first is not None and self.known(first) is None and any(self.known(t) is not None for t in _tensors(args))
-        )
+        first = args[0] if args else None
+        if not isinstance(first, Tensor) or not first.is_floating_point() or self.known(first) is not None:
+            return False
+        return any(self.known(t) is not None for t in _tensors(args))
 
     def _is_read(self, call: TorchCall) -> bool:
         """Whether the function is an attention or a mixer by itself."""
@@ -429,11 +428,11 @@ class ScanningTape(PlacedTape):
             results.append((node.order[0], keys))
         self._results |= dict(results)
         sources = frozenset[int]()
-        for _, _ in results:
+        for _ in results:
             self.sources.append(Source("attention", "scan", attention=len(self.attentions)))
             sources |= {len(self.sources) - 1}
-            self.attentions.append(self._event(tensor, known.node, _NONE))
-        self.set_known(tensor, self._rows_made(known.one))
+            self.attentions.append(self._event(tensor, known.node, Values()))
+        self.set_known(tensor, self._fresh(self.numbers.first(known.one)))
         rest = frozenset(i for n in nodes for e in n.entries for i in e.sources)
         self.set_tag(tensor, Tag(sources | rest))
 
@@ -443,10 +442,6 @@ class ScanningTape(PlacedTape):
         if heads and (node.result is None or heads != heads_of(node.result, node.labels)):
             return None
         return values_of(node, [e for n in own for e in n.entries], self.numbers)
-
-    def _rows_made(self, labels: Ids) -> Ids:
-        first = self.numbers.first(labels)
-        return self._fresh(first, self.numbers.of_sample(first))
 
     def _event(self, out: Tensor, node: Node, values: Values) -> Scan:
         entries = [e for n in node.before() for e in n.entries]
@@ -461,10 +456,7 @@ class ScanningTape(PlacedTape):
     def _like(self, out: Tensor) -> Tensor:
         """Of the model's dtype, where the scan is computed in another."""
         dtypes = [s.tensor.dtype for s in self.sources if s.kind == "leaf" and s.tensor is not None]
-        dtype = out.dtype
-        for other in dtypes:
-            dtype = torch.promote_types(dtype, other)
-        return out.new_zeros(0, dtype=dtype)
+        return out.new_zeros(0, dtype=reduce(torch.promote_types, dtypes, out.dtype))
 
     def _rewritten(self, out: Tensor, node: Node, values: Values) -> Tensor:
         """Record the result of a region, a tensor that the model has written to."""
@@ -475,7 +467,7 @@ class ScanningTape(PlacedTape):
     def _scan(self, out: Tensor, node: Node, values: Values) -> Tensor:
         """Record the result of a region."""
         event = self._event(out, node, values)
-        event.ids = self._rows_made(node.labels)
+        event.ids = self._fresh(self.numbers.first(node.labels))
         self.reads[event.index] = [r for n in node.before() for e in n.entries for r in e.read]
         given = self._record(event)
         self.set_known(given, event.ids)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from heedmap.attention.mixers import Mixer
+from heedmap.attention.moves import is_constant_along
 from heedmap.attention.numbers import Ids, Numbers, all_before, are_one, once
 
 Key = tuple[object, ...]
@@ -285,7 +286,7 @@ def _parts(out: Tensor, ids: Ids) -> list[int]:
 
 
 def _features(out: Tensor, ids: Ids) -> list[int]:
-    return [a for a in range(out.dim()) if out.shape[a] > 1 and _constant(ids, a)]
+    return [a for a in range(out.dim()) if out.shape[a] > 1 and is_constant_along(ids, [a])]
 
 
 def pulled(out: Tensor, values: Sequence[Tensor], cotangents: Tensor) -> list[Tensor]:
@@ -305,10 +306,6 @@ def pulled(out: Tensor, values: Sequence[Tensor], cotangents: Tensor) -> list[Te
         return [torch.stack(own) for own in zip(*each, strict=True)]
 
 
-def _constant(ids: Ids, axis: int) -> bool:
-    return bool((ids == ids.narrow(axis, 0, 1)).all())
-
-
 # -- which entries are the values -------------------------------------------------------------------------------------
 
 
@@ -320,8 +317,8 @@ class Values(NamedTuple):
         read: with those that are factors of the same terms (B_j, of B_j x_j): what the values were made of.
     """
 
-    taken: frozenset[Key]
-    read: frozenset[Key]
+    taken: frozenset[Key] = frozenset()
+    read: frozenset[Key] = frozenset()
 
 
 def values_of(node: Node, entries: Sequence[Entry], numbers: Numbers) -> Values | None:
@@ -398,7 +395,7 @@ def _carrying(node: Node, entries: Sequence[Entry], numbers: Numbers) -> set[Key
 def _bits(numbers: Sequence[Tensor]) -> list[int]:
     """The bits in which some of these numbers differ."""
     whole = torch.cat([n.reshape(-1).unique() for n in numbers]).unique()
-    differing = 0 if not len(whole) else functools.reduce(int.__or__, (whole ^ whole[0]).tolist())
+    differing = functools.reduce(int.__or__, (whole ^ whole[:1]).tolist(), 0)
     return [bit for bit in range(differing.bit_length()) if differing >> bit & 1]
 
 
