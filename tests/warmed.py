@@ -52,7 +52,7 @@ MODULES = (
     "heedmap.methods.registry",
     "heedmap.models.answer",
     "heedmap.models.loader",
-    "heedmap.render.answer_figure",
+    "heedmap.render.matrices",
     "heedmap.render.answer_page",
     "heedmap.render.cautions",
     "heedmap.render.terminal",

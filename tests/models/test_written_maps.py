@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from heedmap.cli.main import app
 from heedmap.explanation import Explanation
-from heedmap.render.files import WRITERS
+from heedmap.render.files import ENDINGS
 from heedmap.zoo import world
 from heedmap.zoo.samples import MATERIALS
 
@@ -59,7 +59,7 @@ def test_every_ending(folder, tmp_path: Path, kind: str) -> None:
     name, given, segments = INPUTS[kind]
     model = name if name.startswith("zoo/") else str(folder(name))
     command = ["explain", model, *given(tmp_path)]
-    for ending in WRITERS:
+    for ending in ENDINGS:
         out = tmp_path / f"map{ending}"
         result = CliRunner().invoke(app, [*command, "--out", str(out)])
         assert result.exit_code == 0, result.output

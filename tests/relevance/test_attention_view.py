@@ -165,13 +165,13 @@ def test_a_figure_of_a_rollout(found: heedmap.Heads) -> None:
 
 
 def test_of_many_tokens_the_largest_are_seen() -> None:
-    from heedmap.render.heads_figure import SMALL, plot_all
+    from heedmap.render.matrices import SEEN_SMALL, HeadRows, plot_heads
 
     weights = torch.zeros(1, 1000, 700)
     weights[0, 371, 655] = 0.5
-    (axes,) = plot_all([("0", weights.numpy())], "").axes
+    (axes,) = plot_heads(HeadRows([("0", weights.numpy())]), "").axes
     shown = axes.images[0].get_array()
-    assert shown.shape == (SMALL, SMALL)
+    assert shown.shape == (SEEN_SMALL, SEEN_SMALL)
     assert shown.max() == 0.5
     assert axes.images[0].get_extent() == [-0.5, 699.5, 999.5, -0.5]
 

@@ -9,12 +9,12 @@ from PIL import Image
 from heedmap.data.picture import Geometry, Picture
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.explanation import Explanation
-from heedmap.render.files import WRITERS, check_path, write, write_comparison
+from heedmap.render.files import ENDINGS, check_path, write, write_comparison
 from heedmap.render.overlay import muted
 from heedmap.render.scale import MUTE, THEMES
 
 
-@pytest.mark.parametrize("ending", WRITERS)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_every_ending_is_written_and_nothing_else_is_left(tmp_path, make_explanation, ending):
     path = tmp_path / f"out{ending.upper()}"
     explanation = make_explanation(segment([1.0, 2.0]))
@@ -73,12 +73,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, make_explanation, monkeypa
 
 def test_unknown_endings_and_folders(tmp_path):
     with pytest.raises(UnknownNameError, match=r"'.gif'; known endings: .png, .svg, .pdf, .html, .json, .safetensors"):
-        check_path(Path("a.gif"), WRITERS)
+        check_path(Path("a.gif"), ENDINGS)
     with pytest.raises(UnknownNameError, match="no ending"):
-        check_path(Path("a"), WRITERS)
+        check_path(Path("a"), ENDINGS)
     (tmp_path / "d.png").mkdir()
     with pytest.raises(InputError, match="is a folder"):
-        check_path(tmp_path / "d.png", WRITERS)
+        check_path(tmp_path / "d.png", ENDINGS)
 
 
 def test_comparison_files(tmp_path, make_explanation):

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import heedmap
-from heedmap.render.answer_figure import _image
-from heedmap.render.heads_figure import DrawnMatrix, plot_all, plot_one
+from heedmap.render.matrices import DrawnMatrix, HeadRows, _image, plot_heads
 from heedmap.render.scale import theme
 
 TEXT = "dog red ; cat blue ? cat"
@@ -32,8 +31,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "bars": lambda: _map().plot(bars=True),
     "maps side by side": lambda: heedmap.side_by_side({"$a$": _map(), "b$": _map()}),
     "an answer": lambda: _map(answer=True).plot(),
-    "all heads": lambda: plot_all([("0 $text$", np.stack([MATRIX, MATRIX]))], "heads of $text$"),
-    "one matrix": lambda: plot_one(DrawnMatrix("$a$", MATRIX, ("$x$", "y"), ("x", "$y$")), (MATRIX,), "of $text$"),
+    "all heads": lambda: plot_heads(HeadRows([("0 $text$", np.stack([MATRIX, MATRIX]))]), "heads of $text$"),
+    "one matrix": lambda: plot_heads(DrawnMatrix("$a$", MATRIX, ("$x$", "y"), ("x", "$y$"), (MATRIX,)), "of $text$"),
 }
 
 

@@ -5,8 +5,7 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
-from heedmap.render.page import explanation_page
-from heedmap.render.picker import token_to_token
+from heedmap.render.page import explanation_page, token_to_token
 
 
 def _radios(html):

@@ -22,6 +22,7 @@ from heedmap.render.scale import (
     scale_of,
     shares,
     start_of,
+    step_class,
     tint,
     token_scale,
 )
@@ -38,7 +39,9 @@ def _luminance(colour: str) -> float:
 
 def test_from_0_twice_the_value_is_twice_as_far_up():
     used = scale_of([0.1, 0.2, 0.4])
-    assert [used.step(v) for v in (0.0, 0.1, 0.2, 0.4)] == [0, STEPS // 4, STEPS // 2, STEPS]
+    assert [used.css_class(v) for v in (0.0, 0.1, 0.2, 0.4)] == [
+        step_class(n) for n in (0, STEPS // 4, STEPS // 2, STEPS)
+    ]
     assert used.about() == "from 0: 0 … 0.4; values: 0.1 … 0.4"
 
 
@@ -97,7 +100,7 @@ def test_equal_values_are_told_apart_from_0_only():
 
 def test_values_that_are_not_finite_are_told_and_have_no_colour():
     used = scale_of([math.inf, 1.0, math.nan])
-    assert used.step(math.inf) == used.step(math.nan) == 0
+    assert used.css_class(math.inf) == used.css_class(math.nan) == ""
     assert "not finite, without a colour: 2" in used.about()
 
 

@@ -9,10 +9,10 @@ from PIL import Image
 from heedmap.data.picture import Geometry, Picture
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.render.cautions import disagreements
-from heedmap.render.cells import row
 from heedmap.render.figure import side_by_side
 from heedmap.render.page import comparison_page
 from heedmap.render.panels import placed_words
+from heedmap.render.views import row
 
 
 def _drawn(figure) -> np.ndarray:

@@ -7,11 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from heedmap.render.answer_page import answers_fragment
-from heedmap.render.cells import Cell
 from heedmap.render.figure import plot, side_by_side
 from heedmap.render.page import explanation_page
 from heedmap.render.terminal import terminal
-from heedmap.render.views import VIEWS, View, view
+from heedmap.render.views import VIEWS, Cell, View, view
 
 
 class _Waves(View):
@@ -24,7 +23,7 @@ class _Waves(View):
         return Markup("<p>small waves</p>")
 
     def cell(self, part, column, look):
-        return Cell(1.0, lambda axes: axes.set_ylabel("waves") and (), "x", "inferno")
+        return Cell(1.0, lambda axes: axes.set_ylabel("waves"), "x", "inferno")
 
     def heat(self, segment, index, used, colours):
         return [Text("~~~")]

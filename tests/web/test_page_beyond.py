@@ -10,11 +10,10 @@ import pytest
 import heedmap
 from heedmap.errors import InputError
 from heedmap.web import parts
-from heedmap.web.columns import Columns
 from heedmap.web.form_inputs import EditForm, FormValues, offered, read_sample, region, sample
 from heedmap.web.handlers import Exchange, Handlers
 from heedmap.web.method_options import Way
-from heedmap.web.results import TYPES
+from heedmap.web.results import TYPES, Columns
 from heedmap.web.uploads import Limits
 
 TEXT = "dog red ; cat blue ; sun green ? cat"

@@ -12,9 +12,8 @@ import pytest
 import heedmap
 from heedmap.targets import TopClasses
 from heedmap.web.form_inputs import FormValues
-from heedmap.web.handlers import Exchange, Handlers, attempt
+from heedmap.web.handlers import Exchange, Handlers, Turn, attempt
 from heedmap.web.models import Models, wanted_while
-from heedmap.web.turns import Turn
 
 MODEL = "zoo/gpt-lists"
 TEXTS = "dog red ; cat blue ? cat", "dog red ; cat blue ? dog"

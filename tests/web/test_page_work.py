@@ -28,9 +28,9 @@ from heedmap.render.files import to_json
 from heedmap.web.form_inputs import FormValues, offered, sample
 from heedmap.web.handlers import UNEXPECTED, Exchange, Handlers, attempt
 from heedmap.web.method_options import Way, way
-from heedmap.web.middleware import Gate
 from heedmap.web.models import Models
 from heedmap.web.results import TYPES, Result, Results
+from heedmap.web.server import Gate
 
 TEXT = "dog red ; cat blue ; sun green ? cat"
 GENERIC = Way("generic", {})

@@ -86,9 +86,9 @@ class AnswerOptions(MethodOptions):
 @command()
 def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, model: ModelOptions) -> None:
     """Explain an answer in words: what each word of it rests on, in text, picture and sound."""
-    from heedmap.render.files import WRITERS, to_json, write
+    from heedmap.render.files import ENDINGS, to_json, write
 
-    look = figures.look(options.out, WRITERS, options.show)
+    look = figures.look(options.out, ENDINGS, options.show)
     given = inputs.read(model.model)
     model.check()
     options.check()

@@ -74,17 +74,17 @@ class BatchJob:
             UnknownNameError: an ending that is not known.
             InputError: ``--out`` is the name of a file, or rows have the same ``id``.
         """
-        from heedmap.render.files import WRITERS
+        from heedmap.render.files import ENDINGS
 
         out, ending = output.out, f".{(many.ending or 'png').lower().removeprefix('.')}"
-        if ending not in WRITERS:
-            known = ", ".join(writer[1:] for writer in WRITERS)
+        if ending not in ENDINGS:
+            known = ", ".join(writer[1:] for writer in ENDINGS)
             raise UnknownNameError(f"--as is {many.ending!r}; known are {known}")
         there = f"there {'is' if len(rows) == 1 else 'are'} {counted(len(rows), 'input')}"
         if out is None and (many.ending is not None or not output.as_json):
             told = f"{there}; give a folder for their maps, or --json"
             raise typer.BadParameter(told, param_hint="--out")
-        if out is not None and not out.is_dir() and out.suffix.lower() in WRITERS:
+        if out is not None and not out.is_dir() and out.suffix.lower() in ENDINGS:
             raise InputError(
                 f"{out} is the name of a file, and {there}; give a folder with --out, and --as {out.suffix[1:]}"
             )

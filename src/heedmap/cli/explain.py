@@ -89,9 +89,9 @@ def _compare(
     model: ModelOptions,
     cost: CostOptions,
 ) -> None:
-    from heedmap.render.files import COMPARISON_WRITERS, comparison_json, write_comparison
+    from heedmap.render.files import COMPARISON_ENDINGS, comparison_json, write_comparison
 
-    look = figures.look(output.out, COMPARISON_WRITERS, output.show)
+    look = figures.look(output.out, COMPARISON_ENDINGS, output.show)
     wanted.check()
     subject = model.load()
     with working(subject, f"explaining by {wanted.method}") as progress:
@@ -111,9 +111,9 @@ def _explain(
     cost: CostOptions,
 ) -> None:
     from heedmap.render.cautions import cautions
-    from heedmap.render.files import WRITERS, to_json, write
+    from heedmap.render.files import ENDINGS, to_json, write
 
-    look = figures.look(output.out, WRITERS, output.show)
+    look = figures.look(output.out, ENDINGS, output.show)
     given = rows_of(inputs.roles)[0].read() if sample is None else sample_inputs(model.model, sample, inputs.roles)
     model.check()
     wanted.check()

@@ -62,9 +62,9 @@ def heads(
     if weights not in ("attention", "relevance"):
         raise typer.BadParameter(f"{weights!r}; expected attention or relevance", param_hint="--weights")
     if look:
-        from heedmap.render.heads_figure import plot_one
+        from heedmap.render.matrices import plot_heads
 
-        check_options(plot_one, look, "a figure of heads")
+        check_options(plot_heads, look, "a figure of heads")
     given = inputs.read(model.model)
     model.check()
     wanted = parse_target(target)

@@ -167,25 +167,25 @@ class Heads:
             UnknownNameError: no such theme.
         """
         from heedmap.render.files import check_options
-        from heedmap.render.heads_figure import DrawnMatrix, plot_all, plot_one
+        from heedmap.render.matrices import DrawnMatrix, HeadRows, plot_heads
 
         if attention is not None and rollout is not None:
             raise OptionError("attention and rollout are both given; give one")
-        draw: Callable[..., Figure] = plot_one if attention is not None or rollout is not None else plot_all
+        draw: Callable[..., Figure] = plot_heads
         check_options(draw, options, "a figure of heads")
         if rollout is not None:
             matrix = self.rollout(*rollout)
             names = self.tokens[next(a for a in self.attentions if a.info.index >= rollout[0]).info.stream]
             shown = DrawnMatrix(f"rollout of attentions {rollout[0]} to {rollout[1]}", matrix.numpy(), names, names)
-            return draw(shown, (), self.told, **options)
+            return draw(shown, self.told, **options)
         if attention is None:
             rows = [(f"{each.info.index} {each.flow}", each.weights.numpy()) for each in self.attentions]
-            return draw(rows, self.told, **options)
+            return draw(HeadRows(rows), self.told, **options)
         chosen = self[attention]
         asks, asked = self.tokens[chosen.info.stream], self.tokens[chosen.info.source]
         name = f"attention {attention}, {chosen.flow}, mean over heads"
         heads = () if chosen.averaged else tuple(chosen.weights.numpy())
-        return draw(DrawnMatrix(name, chosen.mean.numpy(), asks, asked), heads, self.told, **options)
+        return draw(DrawnMatrix(name, chosen.mean.numpy(), asks, asked, heads), self.told, **options)
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON data, without the matrices: of each head the key that gets most, and on how many keys a query looks."""

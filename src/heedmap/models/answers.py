@@ -87,12 +87,12 @@ class Answers:
             OptionError: no such option, or a value that it cannot have.
             UnknownNameError: no such theme.
         """
-        from heedmap.render.answer_figure import plot_answers
         from heedmap.render.files import check_options
+        from heedmap.render.matrices import answers_rows, plot_rows
 
-        draw: Callable[..., Figure] = plot_answers
+        draw: Callable[..., Figure] = plot_rows
         check_options(draw, options, "a figure")
-        return draw(self, image, sound, **options)
+        return draw(answers_rows(self), image, sound, **options)
 
     def _repr_html_(self) -> str:
         from heedmap.render.answer_page import answers_fragment

@@ -12,37 +12,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from importlib.resources import files
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
+from PIL import Image
 
 from heedmap.common.advice import PAGE, said_for
 from heedmap.common.printable import visible
+from heedmap.data.answer import Answer
+from heedmap.data.explanation import ExplanationData, Segment
+from heedmap.data.picture import Box, Picture
 from heedmap.errors import InputError
-from heedmap.render.clickable import placed
-from heedmap.render.html import POLICY, background_url, document, fragment, macro, render
+from heedmap.render.html import POLICY, background_url, css_view, document, fragment, macro, render
 from heedmap.render.naming import called, headline, step
-from heedmap.render.overlay import as_picture
-from heedmap.render.page import provenance
-from heedmap.render.picker import Choice, picker
+from heedmap.render.overlay import Shown, as_picture
+from heedmap.render.page import Choice, picker, provenance
 from heedmap.render.sample import batch_size, checked_index, sample
 from heedmap.render.scale import STEPS, THEMES, Theme, scale_of
-from heedmap.render.sound import wave
+from heedmap.render.sound import Sound, wave
 from heedmap.render.views import most_relevant, view
 from heedmap.render.words import Word, words
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from heedmap.data.answer import Answer
-    from heedmap.data.explanation import ExplanationData, Segment
-    from heedmap.data.picture import Box, Picture
-    from heedmap.render.sound import Sound
-
-SPECIAL_ALONE, NO_RELEVANCE = "special tokens alone", "no relevance"
-"""Why nothing is drawn of a segment."""
 LARGEST = 32_767
 """A step's greatest value, as an integer."""
 APART = ("system", "template")
@@ -50,8 +42,9 @@ APART = ("system", "template")
 
 
 class ShownSegment(TypedDict):
-    """What the page is given of a segment; ``nothing``: why nothing is drawn of it, empty where something is."""
+    """What the page is given of a segment, with its script's ``data``; ``nothing``: why nothing is drawn of it, or empty."""
 
+    data: Mapping[str, object]
     name: str
     called: str
     kind: str
@@ -61,9 +54,7 @@ class ShownSegment(TypedDict):
     nothing: str
 
 
-def answer_page(
-    explanation: ExplanationData, index: int = 0, image: Image.Image | Picture | None = None, sound: Sound | None = None
-) -> str:
+def answer_page(explanation: ExplanationData, index: int = 0, image: Shown = None, sound: Sound | None = None) -> str:
     """Sample ``index`` of an explanation with an answer as a self-contained page, with a script.
 
     Args:
@@ -83,7 +74,7 @@ def answer_page(
 
 
 def answer_fragment(
-    explanation: ExplanationData, index: int = 0, image: Image.Image | Picture | None = None, sound: Sound | None = None
+    explanation: ExplanationData, index: int = 0, image: Shown = None, sound: Sound | None = None
 ) -> str:
     """What :func:`answer_page` shows, in a frame of its own, for notebooks."""
     page = escape(answer_page(explanation, index, image, sound))  # Markup: its line ends stay
@@ -107,7 +98,7 @@ def _answer(explanation: ExplanationData) -> Answer:
     return explanation.answer
 
 
-def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture | None, sound: Sound | None) -> Markup:
+def _body(explanation: ExplanationData, index: int, image: Shown, sound: Sound | None) -> Markup:
     answer = _answer(explanation)
     said = answer_words(explanation, index)
     segments = [
@@ -115,24 +106,23 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         for segment in explanation.segments.values()
         if (segment.positions[index] >= 0).any()
     ]
-    empty = [f"{shown['called']}: {shown['nothing']}" for _, shown in segments if shown["nothing"]]
-    segments = [(data, shown) for data, shown in segments if not shown["nothing"]]
-    picture = None if image is None else as_picture(image)
-    _lay_grounds([shown for _, shown in segments], picture)
+    empty = [f"{shown['called']}: {shown['nothing']}" for shown in segments if shown["nothing"]]
+    segments = [shown for shown in segments if not shown["nothing"]]
+    _lay_grounds(segments, None if image is None else as_picture(image))
     data = {
         "steps": int(answer.real[index].sum()),
         "levels": STEPS,
         "words": [[word.text, word.tokens[0], word.tokens[-1] + 1, word.special, word.spaced] for word in said],
         "tokens": _tokens(explanation, answer, index),
-        "segments": [data for data, _ in segments],
+        "segments": [shown["data"] for shown in segments],
         "colours": {name: _tables(theme) for name, theme in THEMES.items()},
     }
     return render(
         "answer.html",
         said=said,
-        segments=[shown for _, shown in segments],
-        pair=any(shown["kind"] == "image" for _, shown in segments),
-        roles=any(shown["roles"] for _, shown in segments),
+        segments=segments,
+        pair=any(shown["kind"] == "image" for shown in segments),
+        roles=any(shown["roles"] for shown in segments),
         empty=empty,
         notes=[said_for(PAGE, note) for note in explanation.flow.notes],
         data=_script_data(data),
@@ -154,7 +144,7 @@ def _lay_grounds(segments: Sequence[ShownSegment], picture: Picture | None) -> N
                 "address": address if same == number else None,
                 "same": same,
                 "size": own.image.size,
-                "place": placed(own.geometry),
+                "place": css_view(own.geometry),
             }
 
 
@@ -180,10 +170,7 @@ def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[di
     ]
 
 
-def _segment(
-    segment: Segment, explanation: ExplanationData, index: int, sound: Sound | None
-) -> tuple[dict[str, object], ShownSegment]:
-    """What the script is given of a segment, and what the page."""
+def _segment(segment: Segment, explanation: ExplanationData, index: int, sound: Sound | None) -> ShownSegment:
     whole = explanation.span().segments[segment.name]
     drawn = sample(whole, index)
     kind = "image" if segment.kind == "image" and segment.grid is not None else segment.kind
@@ -202,18 +189,16 @@ def _segment(
     }
     if kind == "audio" and sound is not None:
         data["wave"], data["heard"] = wave(sound), len(sound[0]) / sound[1]
-    return data, {
+    alone = bool(text) and all(word.special for word in text)
+    return {
+        "data": data,
         "name": segment.name,
         "called": "the answer’s earlier words" if segment.name == "answer" else called(segment.name),
         "kind": kind,
         "ground": None,
         "words": text,
         "roles": any(apart),
-        "nothing": SPECIAL_ALONE
-        if text and all(word.special for word in text)
-        else ""
-        if values.any()
-        else NO_RELEVANCE,
+        "nothing": "special tokens alone" if alone else "" if values.any() else "no relevance",
     }
 
 
@@ -275,18 +260,13 @@ class DrawnAnswers(Protocol):
 
 
 def answers_page(answers: DrawnAnswers, image: Image.Image | None = None) -> str:
-    """All answers as a self-contained page.
-
-    Args:
-        answers: what to show.
-        image: as the model saw it, to lay maps of patches on.
-    """
+    """All answers as a self-contained page; maps of patches are laid on ``image``, as the model saw it."""
     return document(_fragment(answers, image, 1), "heedmap: several answers")
 
 
-def answers_fragment(answers: DrawnAnswers, image: Image.Image | None = None, *, level: int = 2) -> str:
-    """What :func:`answers_page` shows, as one ``<div>``, for notebooks; ``level`` of its heading."""
-    return str(_fragment(answers, image, level))
+def answers_fragment(answers: DrawnAnswers) -> str:
+    """What :func:`answers_page` shows without a picture, as one ``<div>``, for notebooks."""
+    return str(_fragment(answers, None, 2))
 
 
 def _fragment(answers: DrawnAnswers, image: Image.Image | None, level: int) -> Markup:

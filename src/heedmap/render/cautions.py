@@ -13,7 +13,7 @@ from heedmap.common.advice import Ways, said_for
 from heedmap.common.printable import number, percent
 from heedmap.common.ranks import spearman
 from heedmap.data.difference import CHANGE
-from heedmap.data.explanation import UNKNOWN_WORD
+from heedmap.data.explanation import UNKNOWN_WORD, ExplanationData, Segment
 from heedmap.render.naming import called
 from heedmap.render.sample import batch_size, checked_index, is_queries, sample
 from heedmap.render.scale import span
@@ -21,8 +21,6 @@ from heedmap.render.words import words
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-    from heedmap.data.explanation import ExplanationData, Segment
 
 SINK = 3.0
 """A first word with more than so many times the relevance of all others together is a sink."""
@@ -84,9 +82,9 @@ def disagreements(explanations: Mapping[str, ExplanationData], index: int = 0) -
     ]
 
 
-def minded(explanations: Mapping[str, ExplanationData], index: int = 0) -> list[str]:
+def minded(explanations: Mapping[str, ExplanationData]) -> list[str]:
     """:func:`disagreements` as sentences of their own."""
-    return [f"Mind: {words}." for words in disagreements(explanations, index)]
+    return [f"Mind: {words}." for words in disagreements(explanations)]
 
 
 def _values(segment: Segment, index: int) -> Float[np.ndarray, " tokens"]:

@@ -5,35 +5,32 @@ Both are made of the same rows and cells: a strip is a table of one column, laid
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import wrap
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from heedmap.common.printable import cut, visible
+from heedmap.data.explanation import ExplanationData
 from heedmap.data.picture import Picture
 from heedmap.errors import InputError
 from heedmap.render.cautions import cautions, disagreements
-from heedmap.render.cells import RELEVANCE, Cell, Look, Room, Row, row
 from heedmap.render.figure_layout import Sheet, blank, check_size, dress, finished
 from heedmap.render.naming import called, headline
-from heedmap.render.outlines import framed
-from heedmap.render.overlay import ALPHA, Style, as_picture
-from heedmap.render.panels import SIDES, drawable, lettering, mappable, picture_words, stretched, ticks
+from heedmap.render.overlay import ALPHA, Shown, Style, as_picture, framed
+from heedmap.render.panels import SIDES, drawable, lettering, picture_words, stretched
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import MUTE, Scale, Theme
 from heedmap.render.scale import theme as themed
-from heedmap.render.views import drawn_segments, view
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    from heedmap.data.explanation import ExplanationData
-    from heedmap.render.sound import Sound
+from heedmap.render.sound import Sound
+from heedmap.render.views import RELEVANCE, Cell, Look, Room, Row, drawn_segments, row, view
 
 PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4, bars=40, words=250)
 PANEL_WIDTH, PANEL_BAR = 4.6, 0.16
@@ -63,7 +60,7 @@ ONLY = ""
 def plot(
     explanation: ExplanationData,
     index: int = 0,
-    image: Image.Image | Picture | None = None,
+    image: Shown = None,
     sound: Sound | None = None,
     *,
     theme: str = "light",
@@ -104,20 +101,14 @@ def plot(
     """
     check_size(width, dpi)
     index = checked_index(index, batch_size(explanation))
-    picture = None if image is None else framed(as_picture(image), explanation, index)
-    look = Look(
-        picture,
-        Style(alpha, cmap, opacity, contour, patches, mute),
-        themed(theme),
-        PANEL if not bars else replace(PANEL, words=0),
-        sound,
-    )
+    style, room = Style(alpha, cmap, opacity, contour, patches, mute), PANEL if not bars else replace(PANEL, words=0)
+    look = Look(_framed(image, explanation, index), style, themed(theme), room, sound)
     rows = [row(name, {ONLY: explanation}, index, False) for name in drawn_segments([explanation], index, bars)]
     heading = f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
     strip = _Strip.of(rows, look)
     letters = LETTERS_PER_PANEL * strip.columns
-    told = [explanation.choice, *_minded(cautions(explanation, index))] if title else []
-    why = [line for words in told if words for line in wrap(drawable(visible(words)), round(1.4 * letters))]
+    told = [explanation.choice, *(f"mind: {words}" for words in cautions(explanation, index))] if title else []
+    why = _wrapped([drawable(visible(words)) for words in told if words], round(1.4 * letters))
     lines = wrap(drawable(visible(heading)), letters, max_lines=3, placeholder=" …") if title else []
     figure = blank(
         PANEL_WIDTH * strip.columns, strip.tall(len(lines)) + 0.15 * len(why), look.theme, layout="constrained"
@@ -163,10 +154,7 @@ def side_by_side(
         bars: as for :func:`plot`.
         theme: ``"light"`` or ``"dark"``.
         contour: whether to outline what lies above Otsu's threshold, in pictures.
-        alpha: as for :func:`plot`.
-        cmap: as there.
-        width: as there.
-        dpi: as there.
+        alpha, cmap, width, dpi: as for :func:`plot`.
         title: whether there are a line above that says what is explained, where that is the same in all columns, and warnings
             below.
 
@@ -186,24 +174,18 @@ def side_by_side(
     """
     _check(explanations, index, notes)
     check_size(width, dpi)
-    pictures = {
-        name: None if picture is None else framed(picture, explanations[name], index)
-        for name, picture in _pictures(explanations, image).items()
-    }
+    given = image if isinstance(image, Mapping) else dict.fromkeys(explanations, image)
+    pictures = {name: _framed(given.get(name), each, index) for name, each in explanations.items()}
     style, room = Style(alpha, cmap, contour=contour), CELL if not bars else replace(CELL, words=0)
     looks = {
         name: Look(None if picture is None else picture.fitted(*SIDES), style, themed(theme), room)
         for name, picture in pictures.items()
     }
-    rows = {
-        name: row(name, explanations, index, shared, own)
-        for name in drawn_segments(list(explanations.values()), index, bars)
-    }
-    cells = {
-        (name, c): _cell(segment_row, c, looks[c]) for name, segment_row in rows.items() for c in segment_row.segments
-    }
+    names = drawn_segments(list(explanations.values()), index, bars)
+    rows = {name: row(name, explanations, index, shared, own) for name in names}
+    cells = {(name, c): _cell(each, c, looks[c]) for name, each in rows.items() for c in each.segments}
     warned = [f"{name}: {words}" for name, each in explanations.items() for words in cautions(each, index)]
-    minded = _minded([*warned, *disagreements(explanations, index)]) if title else []
+    minded = [f"mind: {words}" for words in (*warned, *disagreements(explanations, index))] if title else []
     table = _Table(explanations, index, notes, rows, cells, Sheet(themed(theme)), title)
     shown = next((picture for picture in pictures.values() if picture is not None), None)
     return finished(table.figure([*_remarks(rows, shown, style, shared, own), *minded]), width, dpi)
@@ -225,15 +207,14 @@ class _Strip:
 
     @classmethod
     def of(cls, rows: Sequence[Row], look: Look) -> _Strip:
-        """The strip of these segments."""
-        known = [(segment_row, _cell(segment_row, ONLY, look)) for segment_row in rows]
-        words = [segment_row for segment_row, cell in known if _is_written(segment_row, cell)]
-        others = [(segment_row, cell) for segment_row, cell in known if not _is_written(segment_row, cell)]
+        """The strip of these segments; words that stand on their colours are apart from those that are bars."""
+        words = [each for each in rows if each.segments[ONLY].kind == "text" and not _cell(each, ONLY, look).axis]
+        others = [each for each in rows if each not in words]
         wide = replace(look.room, width=look.room.width + PANEL_WIDTH * max(0, len(others) - 1))
-        of_words = replace(look, room=wide)
-        cells = [*(_cell(segment_row, ONLY, of_words) for segment_row in words), *(cell for _, cell in others)]
-        in_order = [*words, *(segment_row for segment_row, _ in others)]
-        return cls(in_order, cells, [of_words] * len(words) + [look] * len(others), len(words))
+        looks = [replace(look, room=wide)] * len(words) + [look] * len(others)
+        in_order = [*words, *others]
+        cells = [_cell(each, ONLY, own) for each, own in zip(in_order, looks, strict=True)]
+        return cls(in_order, cells, looks, len(words))
 
     @property
     def columns(self) -> int:
@@ -261,23 +242,8 @@ class _Strip:
             _panel(figure.add_subplot(place), segment_row, cell, look)
 
 
-def _minded(warnings: Sequence[str]) -> list[str]:
-    return [f"mind: {words}" for words in warnings]
-
-
-def _is_written(segment_row: Row, cell: Cell) -> bool:
-    """Whether words stand there on their colours."""
-    return segment_row.segments[ONLY].kind == "text" and not cell.axis
-
-
-def _pictures(
-    explanations: Mapping[str, ExplanationData],
-    image: Image.Image | Picture | Mapping[str, Image.Image | Picture] | None,
-) -> dict[str, Picture | None]:
-    """The picture of each column."""
-    own = image if isinstance(image, Mapping) else dict.fromkeys(explanations, image)
-    given = {name: own.get(name) for name in explanations}
-    return {name: None if picture is None else as_picture(picture) for name, picture in given.items()}
+def _framed(image: Shown, explanation: ExplanationData, index: int) -> Picture | None:
+    return None if image is None else framed(as_picture(image), explanation, index)
 
 
 def _cell(row: Row, column: str, look: Look) -> Cell:
@@ -290,16 +256,16 @@ def _panel(axes: Axes, row: Row, cell: Cell, look: Look) -> None:
     dress(axes, look.theme)
     title = wrap(visible(f"{called(segment.name)} · {scale.about()}"), LETTERS_PER_TITLE)
     axes.set_title("\n".join(title), fontsize=9, parse_math=False, color=look.theme.ink)
-    told = cell.draw(axes)
+    cell.draw(axes)
     if cell.axis == "x":
         axes.set_xlabel(": ".join(filter(None, (RELEVANCE, cell.left_out))))
         return
     if cell.axis == "y":
         axes.set_ylabel(RELEVANCE)
-        told = [axes.get_xlabel(), *wrap(cell.left_out, LETTERS_PER_NOTE)]
-        axes.set_xlabel("\n".join(told), fontsize=8)
+        lines = [axes.get_xlabel(), *wrap(cell.left_out, LETTERS_PER_NOTE)]
+        axes.set_xlabel("\n".join(lines), fontsize=8)
         return
-    lines = wrap(" · ".join(filter(None, told)), LETTERS_PER_NOTE)
+    lines = wrap(" · ".join(filter(None, cell.told)), LETTERS_PER_NOTE)
     axes.set_xlabel("\n".join(lines), fontsize=8, color=look.theme.faint)
     written = segment.kind == "text"
     if written:
@@ -317,13 +283,13 @@ def _bar_beside(axes: Axes, scale: Scale, cmap: Colormap, look: Look, size: tupl
     _colour_bar(beside, scale, cmap, RELEVANCE, tall, 8, look.theme)
 
 
-def _colour_bar(
-    axes: Axes, scale: Scale, cmap: Colormap, label: str, tall: float, letters: float, theme: Theme
-) -> None:
-    bar = axes.figure.colorbar(mappable(scale, cmap), cax=axes, ticks=ticks(tall))
+def _colour_bar(axes: Axes, scale: Scale, cmap: Colormap, label: str, tall: float, size: float, theme: Theme) -> None:
+    """On axes of so many inches, with as many ticks as there is room for."""
+    shades = ScalarMappable(Normalize(scale.low, scale.high if scale.high > scale.low else scale.low + 1), cmap)
+    bar = axes.figure.colorbar(shades, cax=axes, ticks=MaxNLocator(nbins=max(1, min(8, int(tall * 4)))))
     if tall >= LEAST_LABELLED:
-        bar.set_label(label, color=theme.ink, fontsize=letters)
-    axes.tick_params(colors=theme.faint, labelcolor=theme.ink, labelsize=letters)
+        bar.set_label(label, color=theme.ink, fontsize=size)
+    axes.tick_params(colors=theme.faint, labelcolor=theme.ink, labelsize=size)
     axes.spines["outline"].set_edgecolor(theme.faint)
 
 
@@ -383,7 +349,7 @@ class _Table:
         top = max(ends) + SPACE
         for name in self.rows:
             top = self._row(name, columns, top) + AFTER
-        noted = [(left, _lines(self.notes.get(name, ""), NOTED)) for name, left in _lefts(columns)]
+        noted = [(left, _wrapped(self.notes.get(name, "").split("\n"), NOTED)) for name, left in _lefts(columns)]
         return max(self.sheet.write(left, top - AFTER / 2, lines, 8.5, faint=False) for left, lines in noted)
 
     def _head(self, column: str, left: float, top: float, same_target: bool) -> float:
@@ -416,8 +382,7 @@ class _Table:
 
         labels = LABELS[cell.axis]
         end = self.sheet.draw(left + labels, top, CELL.width - labels, cell.tall, draw) + TICKS * bool(cell.axis)
-        caption = filter(None, (*row.scaling(column), cell.left_out))
-        return self.sheet.write(left, end + SPACE, [line for words in caption for line in wrap(words, LETTERS)])
+        return self.sheet.write(left, end + SPACE, _wrapped([*row.scaling(column), cell.left_out], LETTERS))
 
     def _bar(self, axes: Axes, name: str, column: str, tall: float) -> None:
         row = self.rows[name]
@@ -436,8 +401,9 @@ def _small(axes: Axes, axis: str, scale: Scale, shared: bool) -> None:
         axes.set(**{f"{axis}lim": (low * 1.05, high * 1.05)})
 
 
-def _lines(text: str, letters: int) -> list[str]:
-    return [line for words in text.split("\n") for line in wrap(words, letters)]
+def _wrapped(texts: Iterable[str], letters: int) -> list[str]:
+    """Each in lines of so many letters."""
+    return [line for words in texts for line in wrap(words, letters)]
 
 
 def _lefts(columns: Sequence[str]) -> list[tuple[str, float]]:

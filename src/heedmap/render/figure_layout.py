@@ -87,90 +87,49 @@ def dress(axes: Axes, look: Theme) -> None:
     axes.tick_params(colors=look.faint, labelcolor=look.ink)
     for label in (axes.title, axes.xaxis.label, axes.yaxis.label):
         label.set_color(look.ink)
-    for spine in axes.spines.values():
-        spine.set_color(look.faint)
-
-
-def axes_at(figure: Figure, place: tuple[float, float, float, float], look: Theme) -> Axes:
-    """Axes at left, bottom, width and height in inches."""
-    wide, tall = figure.get_size_inches()
-    axes = figure.add_axes((place[0] / wide, place[1] / tall, place[2] / wide, place[3] / tall))
-    dress(axes, look)
-    return axes
-
-
-@dataclass(frozen=True)
-class Words:
-    """Lines of text whose top left corner is at (left, top)."""
-
-    left: float
-    top: float
-    lines: tuple[str, ...]
-    size: float
-    faint: bool
-    weight: str
-
-
-@dataclass(frozen=True, eq=False)
-class Panel:
-    """Axes of a size, and what draws on them."""
-
-    left: float
-    top: float
-    width: float
-    tall: float
-    draw: Callable[[Axes], object]
+    axes.spines[:].set_color(look.faint)
 
 
 @dataclass(eq=False)
 class Sheet:
-    """What has been placed so far.
+    """What has been placed so far, in inches.
 
     Attributes:
         theme: of the figure.
-        bottom: the lowest place in use, in inches.
+        bottom: the lowest place in use.
+        lines: left and top of each line of text, it, and its size, colour and weight.
+        panels: left, top, width and height of axes, and what draws on them.
     """
 
     theme: Theme
     bottom: float = 0.0
-    words: list[Words] = field(default_factory=list)
-    panels: list[Panel] = field(default_factory=list)
+    lines: list[tuple[float, float, str, dict[str, object]]] = field(default_factory=list)
+    panels: list[tuple[float, float, float, float, Callable[[Axes], object]]] = field(default_factory=list)
 
     def write(
-        self,
-        left: float,
-        top: float,
-        lines: list[str],
-        size: float = 7.5,
-        *,
-        faint: bool = True,
-        weight: str = "normal",
+        self, left: float, top: float, lines: list[str], size: float = 7.5, faint: bool = True, weight: str = "normal"
     ) -> float:
         """Place lines of text; where they end."""
-        printable = tuple(drawable(visible(line)) for line in lines)
-        self.words.append(Words(left, top, printable, size, faint, weight))
+        look = {"fontsize": size, "color": self.theme.faint if faint else self.theme.ink, "fontweight": weight}
+        for number, line in enumerate(lines):
+            self.lines.append((left, top + number * size * LINE, drawable(visible(line)), look))
         return self._down_to(top + len(lines) * size * LINE)
 
     def draw(self, left: float, top: float, width: float, tall: float, draw: Callable[[Axes], object]) -> float:
         """Place axes; where they end."""
-        self.panels.append(Panel(left, top, width, tall, draw))
+        self.panels.append((left, top, width, tall, draw))
         return self._down_to(top + tall)
 
     def figure(self, width: float, margin: float) -> Figure:
         """All of it on a figure of ``width`` inches, with a margin below."""
         tall = self.bottom + margin
         figure = blank(width, tall, self.theme)
-        for panel in self.panels:
-            place = panel.left / width, 1 - (panel.top + panel.tall) / tall, panel.width / width, panel.tall / tall
-            axes = figure.add_axes(place)
+        for left, top, wide, high, draw in self.panels:
+            axes = figure.add_axes((left / width, 1 - (top + high) / tall, wide / width, high / tall))
             dress(axes, self.theme)
-            panel.draw(axes)
-        for words in self.words:
-            colour = self.theme.faint if words.faint else self.theme.ink
-            for number, line in enumerate(words.lines):
-                height = 1 - (words.top + number * words.size * LINE) / tall
-                text = figure.text(words.left / width, height, line, fontsize=words.size, color=colour, va="top")
-                text.set(**lettering(), fontweight=words.weight)
+            draw(axes)
+        for left, top, line, look in self.lines:
+            figure.text(left / width, 1 - top / tall, line, va="top").set(**lettering(), **look)
         return figure
 
     def _down_to(self, place: float) -> float:

@@ -17,23 +17,22 @@ from heedmap.errors import InputError, OptionError, UnknownNameError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL import Image
     from torch import Tensor
 
     from heedmap.data.answer import Answer
     from heedmap.data.explanation import ExplanationData, Segment, Top
-    from heedmap.data.picture import Picture
+    from heedmap.render.overlay import Shown
     from heedmap.render.sound import Sound
 
-    Shown = Image.Image | Picture | None
     Numbers: TypeAlias = list[float | None] | list["Numbers"]
 
 PICTURES = (".png", ".svg", ".pdf")
 """Endings of figures."""
+ENDINGS = (*PICTURES, ".html", ".json", ".safetensors")
+COMPARISON_ENDINGS = (*PICTURES, ".html", ".json")
+"""Of files of an explanation, and of two that are compared."""
 DOTS = 150
 """Of a .png, an inch."""
-LONGEST_SIDE = 1200
-"""Of a picture in a page, in pixels."""
 
 
 class FigureLook(TypedDict, total=False):
@@ -74,12 +73,16 @@ def check_path(path: Path, known: Collection[str]) -> str:
 
 
 def write(
-    path: Path, explanation: ExplanationData, image: Shown = None, sound: Sound | None = None, **options: object
+    path: Path,
+    explanation: ExplanationData,
+    image: Shown = None,
+    sound: Sound | None = None,
+    **options: Unpack[MapFigureLook],
 ) -> None:
     """Write sample 0 (``.safetensors`` and ``.json``: the whole batch) to ``path`` as its ending says, atomically.
 
     Args:
-        path: ends in one of :data:`WRITERS`.
+        path: ends in one of :data:`ENDINGS`.
         explanation: what to write.
         image: as the model saw it, or a Picture, to lay the map on.
         sound: what the model heard, (samples,), and samples a second, whose wave lies behind the curve of its frames.
@@ -90,19 +93,19 @@ def write(
         InputError: the file cannot be written.
         OptionError: as of :func:`figure`; or the file is no figure.
     """
-    writer = WRITERS[_ending(path, WRITERS, options)]
-    save(
-        path,
-        lambda: (
-            write_atomically(path, writer(explanation, image, sound, **options)) if writer else explanation.save(path)
-        ),
-    )
+    ending = _ending(path, ENDINGS, options)
+    if ending == ".safetensors":
+        save(path, lambda: explanation.save(path))
+    else:
+        save(path, lambda: write_atomically(path, to_bytes(ending, explanation, image, sound, **options)))
 
 
-def write_comparison(path: Path, first: ExplanationData, second: ExplanationData, **options: object) -> None:
-    """Write two explanations to one file, atomically; options and errors as in :func:`write`."""
-    writer = COMPARISON_WRITERS[_ending(path, COMPARISON_WRITERS, options)]
-    save(path, lambda: write_atomically(path, writer(first, second, **options)))
+def write_comparison(
+    path: Path, first: ExplanationData, second: ExplanationData, **options: Unpack[FigureLook]
+) -> None:
+    """Write two explanations, of two inputs, to one file, atomically; options and errors as in :func:`write`."""
+    ending = _ending(path, COMPARISON_ENDINGS, options)
+    save(path, lambda: write_atomically(path, _comparison(ending, first, second, **options)))
 
 
 def _ending(path: Path, known: Collection[str], options: Collection[str]) -> str:
@@ -143,12 +146,12 @@ def to_data(explanation: ExplanationData) -> dict[str, object]:
 
     A value that is not finite becomes None; whole maps (``full=True``) are left out.
     """
-    prediction, labels = explanation.prediction, explanation.prediction_labels
+    prediction = explanation.prediction
     return {
-        "target": list(explanation.target),
+        "target": _plain(explanation.target),
         "score": _numbers(explanation.scores),
         "prediction": None if prediction is None else prediction.tolist(),
-        "prediction_label": None if labels is None else list(labels),
+        "prediction_label": _plain(explanation.prediction_labels),
         "method": explanation.method,
         "options": _plain(dict(explanation.options)),
         "segments": {name: _segment(segment) for name, segment in explanation.segments.items()},
@@ -163,13 +166,7 @@ def to_data(explanation: ExplanationData) -> dict[str, object]:
 def bundle(
     explanation: ExplanationData, include: Collection[str] | None = None, exclude: Collection[str] | None = None
 ) -> dict[str, str]:
-    """MIME type → sample 0 in that form; a picture is in base64.
-
-    Args:
-        explanation: what to show.
-        include: the types that are wanted; None: all.
-        exclude: those that are not.
-    """
+    """MIME type → sample 0 in that form, a picture in base64: the types of ``include`` (None: all) but ``exclude``."""
     wanted = [kind for kind in FORMS if (include is None or kind in include) and kind not in (exclude or ())]
     return {kind: FORMS[kind](explanation) for kind in wanted}
 
@@ -184,12 +181,12 @@ def page(explanation: ExplanationData, index: int = 0, image: Shown = None, soun
     return explanation_page(explanation, index, image, sound)
 
 
-def page_fragment(explanation: ExplanationData, index: int = 0) -> str:
-    """What :func:`page` shows, as a part of a page, for notebooks."""
+def page_fragment(explanation: ExplanationData) -> str:
+    """What :func:`page` shows of sample 0, as a part of a page, for notebooks."""
     from heedmap.render.answer_page import answer_fragment
     from heedmap.render.page import explanation_fragment
 
-    return (explanation_fragment if explanation.answer is None else answer_fragment)(explanation, index)
+    return (explanation_fragment if explanation.answer is None else answer_fragment)(explanation)
 
 
 def figure(
@@ -200,18 +197,19 @@ def figure(
     Args:
         explanation, index, image: what to draw.
         sound: as for :func:`write`; the figure of an answer has its wave below the rows of its words.
-        options: of :func:`heedmap.render.figure.plot`, or of an answer :func:`heedmap.render.answer_figure.plot_answer`.
+        options: of :func:`heedmap.render.figure.plot`, or of an answer :func:`heedmap.render.matrices.plot_rows`.
 
     Raises:
         OptionError: an unknown option, or one with a value that it cannot have.
         UnknownNameError: no such theme.
     """
-    from heedmap.render.answer_figure import plot_answer
     from heedmap.render.figure import plot
+    from heedmap.render.matrices import answer_rows, plot_rows
 
-    draw: Callable[..., Figure] = plot if explanation.answer is None else plot_answer
+    draw: Callable[..., Figure] = plot if explanation.answer is None else plot_rows
     check_options(draw, options, "a figure")
-    return draw(explanation, index, image, sound, **options)
+    shown = (explanation, index) if explanation.answer is None else (answer_rows(explanation, index),)
+    return draw(*shown, image, sound, **options)
 
 
 def check_options(draw: Callable[..., object], options: Collection[str], what: str) -> None:
@@ -226,44 +224,32 @@ def check_options(draw: Callable[..., object], options: Collection[str], what: s
             raise OptionError(f"{what} has no option {name!r}{closest(name, known)}; it has {', '.join(known)}")
 
 
-def _figure(ending: str) -> Callable[..., bytes]:
-    def drawn(
-        explanation: ExplanationData, image: Shown, sound: Sound | None, **options: Unpack[MapFigureLook]
-    ) -> bytes:
-        return figure_bytes(figure(explanation, 0, image, sound, **options), ending, options.get("dpi", DOTS))
-
-    return drawn
-
-
-def _pair(ending: str) -> Callable[..., bytes]:
-    """Two explanations side by side; they are of two inputs."""
-
-    def drawn(first: ExplanationData, second: ExplanationData, **options: Unpack[FigureLook]) -> bytes:
-        from heedmap.render.figure import side_by_side
-
-        pair = {"first text": first, "second text": second}
-        return figure_bytes(side_by_side(pair, **options), ending, options.get("dpi", DOTS))
-
-    return drawn
-
-
-def _html(explanation: ExplanationData, image: Shown, sound: Sound | None) -> bytes:
+def to_bytes(
+    ending: str, explanation: ExplanationData, image: Shown, sound: Sound | None, **options: Unpack[MapFigureLook]
+) -> bytes:
+    """Sample 0 (``.json``: the whole batch) as a file of one of :data:`ENDINGS` but the last; see :func:`write`."""
     from heedmap.data.picture import Picture
+    from heedmap.render.overlay import MOST_SIDE
 
-    shown: Image.Image | Picture | None = image
+    if ending == ".json":
+        return to_json(explanation).encode()
+    if ending != ".html":
+        return figure_bytes(figure(explanation, 0, image, sound, **options), ending, options.get("dpi", DOTS))
     if isinstance(image, Picture):  # whole maps have places for what the model saw alone
-        shown = image.as_seen() if explanation.maps else image.fitted(1, LONGEST_SIDE)
-    return page(explanation, 0, shown, sound).encode()
+        image = image.as_seen() if explanation.maps else image.fitted(1, MOST_SIDE)
+    return page(explanation, 0, image, sound).encode()
 
 
-def _json(explanation: ExplanationData, _image: Shown, _sound: Sound | None) -> bytes:
-    return to_json(explanation).encode()
-
-
-def _comparison_html(first: ExplanationData, second: ExplanationData) -> bytes:
+def _comparison(ending: str, first: ExplanationData, second: ExplanationData, **options: Unpack[FigureLook]) -> bytes:
+    from heedmap.render.figure import side_by_side
     from heedmap.render.page import comparison_page
 
-    return comparison_page(first, second).encode()
+    if ending == ".json":
+        return comparison_json(first, second).encode()
+    if ending == ".html":
+        return comparison_page(first, second).encode()
+    pair = {"first text": first, "second text": second}
+    return figure_bytes(side_by_side(pair, **options), ending, options.get("dpi", DOTS))
 
 
 def _picture(explanation: ExplanationData) -> str:
@@ -273,7 +259,7 @@ def _picture(explanation: ExplanationData) -> str:
 def _top(top: Top) -> dict[str, object]:
     return {
         "function": top.function,
-        "labels": [list(row) for row in top.labels],
+        "labels": _plain(top.labels),
         "probabilities": _numbers(top.probabilities),
         "target": _numbers(top.target),
     }
@@ -281,11 +267,11 @@ def _top(top: Top) -> dict[str, object]:
 
 def _answer(answer: Answer) -> dict[str, object]:
     return {
-        "text": list(answer.text),
+        "text": _plain(answer.text),
         "tokens": answer.tokens.tolist(),
-        "targets": [list(row) for row in answer.targets],
+        "targets": _plain(answer.targets),
         "probabilities": _numbers(answer.probabilities),
-        "top_labels": [[list(labels) for labels in row] for row in answer.top_labels],
+        "top_labels": _plain(answer.top_labels),
         "top_probabilities": _numbers(answer.top_probabilities),
         "contrast": None if answer.others is None else answer.others.tolist(),
         "source": answer.source,
@@ -296,10 +282,10 @@ def _segment(segment: Segment) -> dict[str, object]:
     return {
         "kind": segment.kind,
         "stream": segment.stream,
-        "grid": None if segment.grid is None else list(segment.grid),
-        "labels": None if segment.labels is None else [list(row) for row in segment.labels],
-        "boundaries": None if segment.boundaries is None else list(segment.boundaries),
-        **({} if segment.roles is None else {"roles": list(segment.roles)}),
+        "grid": _plain(segment.grid),
+        "labels": _plain(segment.labels),
+        "boundaries": _plain(segment.boundaries),
+        **({} if segment.roles is None else {"roles": _plain(segment.roles)}),
         "positions": segment.positions.tolist(),
         "relevance": _numbers(segment.relevance),
     }
@@ -313,6 +299,7 @@ def _numbers(tensor: Tensor) -> Numbers:
 
 
 def _plain(value: object) -> object:
+    """As JSON has it: lists, and as words what has no place there."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -321,25 +308,6 @@ def _plain(value: object) -> object:
         return str(value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
-
-WRITERS: dict[str, Callable[..., bytes] | None] = {
-    ".png": _figure(".png"),
-    ".svg": _figure(".svg"),
-    ".pdf": _figure(".pdf"),
-    ".html": _html,
-    ".json": _json,
-    ".safetensors": None,
-}
-"""By ending; None: the explanation saves itself."""
-
-COMPARISON_WRITERS: dict[str, Callable[..., bytes]] = {
-    ".png": _pair(".png"),
-    ".svg": _pair(".svg"),
-    ".pdf": _pair(".pdf"),
-    ".html": _comparison_html,
-    ".json": lambda first, second: comparison_json(first, second).encode(),
-}
-"""By ending, for the two explanations of a comparison."""
 
 FORMS: dict[str, Callable[[ExplanationData], str]] = {
     "text/html": page_fragment,

@@ -7,19 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from heedmap.common.printable import number, percent, visible
+from heedmap.data.picture import Box, Geometry
 from heedmap.render.overlay import muted
 from heedmap.render.scale import MUTE, STEPS, step_class, tint
 from heedmap.render.scale import theme as themed
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 SWITCH = ".d{display:none}@media(prefers-color-scheme:dark){.l{display:none}.d{display:inline}}"
@@ -145,6 +143,19 @@ def background_url(image: Image.Image) -> str:
     if image.width * image.height <= LOSSLESS or image.mode != "RGB":
         return _url(image, "png")
     return _url(image, "jpeg", quality=90)
+
+
+def css_box(box: Box) -> str:
+    """Where on a picture a box lies, in shares of its sides."""
+    left, top, right, bottom = box
+    return f"left:{left:.3%};top:{top:.3%};width:{right - left:.3%};height:{bottom - top:.3%}"
+
+
+def css_view(geometry: Geometry) -> str:
+    """Where on a picture that what the model saw lies, its padding too."""
+    left, top, right, bottom = geometry.to_original((0.0, 0.0, *geometry.seen))
+    width, height = geometry.size
+    return css_box((left / width, top / height, right / width, bottom / height))
 
 
 def _url(picture: Image.Image, kind: str, **options: object) -> str:

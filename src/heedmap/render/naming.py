@@ -55,7 +55,7 @@ def _title(explanation: ExplanationData, index: int, target: str) -> str:
     name, place = _said(explanation, index, target if pair is None else pair[1])
     if name is None:
         return target
-    chance = _probability(explanation, index)
+    chance = "" if explanation.top is None else f" ({percent(float(explanation.top.target[index]))})"
     if pair is None:
         return f"{name}{chance}{place}"
     other, elsewhere = _said(explanation, index, pair[2])
@@ -108,11 +108,6 @@ def token_words(written: str) -> str:
     except (SyntaxError, ValueError):
         return written
     return visible(text.strip() or text)
-
-
-def _probability(explanation: ExplanationData, index: int) -> str:
-    top = explanation.top
-    return "" if top is None else f" ({percent(float(top.target[index]))})"
 
 
 def _place(explanation: ExplanationData, index: int, position: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from heedmap.common.extras import library
-from heedmap.data.explanation import Segment
+from heedmap.data.explanation import ExplanationData, Segment
 from heedmap.data.picture import Geometry, Picture
 from heedmap.datasets.images import upright_rgb
 from heedmap.errors import InputError, OptionError
+from heedmap.render.naming import explained_object
 from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import MUTE, Scale, Theme, token_scale
 from heedmap.render.scale import theme as themed
@@ -21,8 +22,15 @@ from heedmap.render.scale import theme as themed
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32
 
-Kept = TypeVar("Kept", bound=np.generic)
+    TokenValues = Float[np.ndarray, " tokens"]
+    """What is drawn of each token; NaN: nothing, since the model did not take it in."""
 
+Kept = TypeVar("Kept", bound=np.generic)
+Shown = Image.Image | Picture | None
+"""What maps are laid on: an image as the model saw it, or a Picture, which says where on it the model looked; None: nothing."""
+
+LEAST_SIDE, MOST_SIDE = 384, 1200
+"""Pixels of the longer side of a picture on a page."""
 GRID_PIXELS = 336
 NOT_TAKEN = 128
 UNSEEN = 1.2
@@ -124,8 +132,16 @@ def as_picture(image: Image.Image | Picture) -> Picture:
     return Picture(shown, Geometry.whole(shown.size))
 
 
+def framed(picture: Picture, explanation: ExplanationData, index: int) -> Picture:
+    """``picture`` with the box of the object that sample ``index`` explains as its frame; with its own where it has some."""
+    if explanation.box is None or picture.frames:
+        return picture
+    left, top, right, bottom = explanation.box[index].tolist()
+    return replace(picture, frames={explained_object(explanation, index): picture.share((left, top, right, bottom))})
+
+
 def laid(
-    picture: Picture, segment: Segment, values: Float[np.ndarray, " tokens"], scale: Scale, style: Style, theme: Theme
+    picture: Picture, segment: Segment, values: TokenValues, scale: Scale, style: Style, theme: Theme
 ) -> Image.Image:
     """A picture with ``values`` of the segment's tokens over it, NaN: not taken in, on any scale."""
     image, fades = picture.image.convert("RGB"), style.opacity == "relevance"
@@ -186,7 +202,7 @@ def grid_values(segment: Segment, values: NDArray[Kept]) -> NDArray[Kept]:
     return values.reshape(segment.grid)
 
 
-def otsu(places: Float[np.ndarray, " tokens"]) -> float | None:
+def otsu(places: TokenValues) -> float | None:
     """The place on the scale that parts the values into two classes best (Otsu, 1979); None where they are all equal.
 
     Raises:
@@ -198,12 +214,8 @@ def otsu(places: Float[np.ndarray, " tokens"]) -> float | None:
 
 
 def outlined(image: Image.Image, inside: Bool[np.ndarray, "height width"], thickness: int | None = None) -> Image.Image:
-    """A copy with a white line along the inner edge of a region, and a black one along the outer.
-
-    Args:
-        image: RGB.
-        inside: the region.
-        thickness: of each line, in pixels; None: as the size of the image asks for.
+    """A copy of an RGB image with a white line along the inner edge of the region ``inside``, and a black one along the outer,
+    each of so many pixels; None: as the size of the image asks for.
     """
     thickness = thickness or min(MOST_THICK, max(1, round(max(image.size) / 300)))
     pixels = np.array(image)

@@ -12,21 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.common.printable import cut, number
+from heedmap.data.explanation import Segment
 from heedmap.data.picture import Box, Picture
 from heedmap.render.overlay import Style, grid_values, laid, muted
 from heedmap.render.sample import Drawn
 from heedmap.render.scale import FAINT, MUTE, STEPS, WHITE, Scale, Theme, readable, scale_of, tint
-from heedmap.render.sound import frame_seconds, wave
+from heedmap.render.sound import Sound, Spectrum, frame_seconds, time_ticks, wave
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Colormap
-    from matplotlib.ticker import MaxNLocator
 
-    from heedmap.data.explanation import Segment
-    from heedmap.render.sound import Sound
+    from heedmap.render.overlay import TokenValues
 
 FALLBACKS = (
     "Noto Sans",
@@ -58,6 +55,8 @@ BAR = 0.15
 FRAME = "#40e0ff"
 WAVE, OVER = 0.35, 0.8
 """Opacity of the wave of a sound, and of the curve before it."""
+WAVES = 0.4
+"""Height of the wave below a map over time and frequency, as a share of the map's."""
 
 ROUND = "round,pad=0,rounding_size=0.03"
 DOTS = 100
@@ -70,13 +69,7 @@ Rgb = tuple[float, float, float]
 
 
 def draw_patches(
-    axes: Axes,
-    segment: Segment,
-    values: Float[np.ndarray, " tokens"],
-    scale: Scale,
-    style: Style,
-    picture: Picture | None,
-    theme: Theme,
+    axes: Axes, segment: Segment, values: TokenValues, scale: Scale, style: Style, picture: Picture | None, theme: Theme
 ) -> None:
     """Patches over a picture, or as a grid of their own."""
     bare(axes)
@@ -88,20 +81,29 @@ def draw_patches(
     shown = picture.fitted(*SIDES)
     _show(axes, np.asarray(laid(shown, segment, values, scale, style, theme)), shown)
     for name, box in shown.frames.items():
-        _frame(axes, _corners(box, shown), name, theme)
+        _frame(axes, corners(box, shown.image.size), name, theme)
+
+
+def boxes_in_order(values: TokenValues, scale: Scale, picture: Picture) -> tuple[list[int], list[int]]:
+    """Indices of the boxes that are drawn, the strongest last, and of those of them that are named."""
+    assert picture.boxes is not None, "without places they are drawn as bars"
+    known = [i for i in range(min(len(picture.boxes), len(values))) if np.isfinite(values[i])]
+    strength = scale.strength(scale.places(values))
+    order = sorted(known, key=lambda i: strength[i])
+    return order, [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
 
 
 def draw_boxes(
     axes: Axes,
-    values: Float[np.ndarray, " tokens"],
+    values: TokenValues,
     names: Sequence[str],
     scale: Scale,
     style: Style,
     picture: Picture,
     inches: float,
     theme: Theme,
-) -> int:
-    """Each box on the muted picture in the colour of its relevance, the strongest on top; how many are named.
+) -> None:
+    """Each box on the muted picture in the colour of its relevance, the strongest on top, see :func:`boxes_in_order`.
 
     The names stand beside their boxes, where none covers another, as far as there is room; ``inches``: the picture's width.
     """
@@ -110,24 +112,18 @@ def draw_boxes(
     bare(axes)
     _show(axes, np.asarray(muted(shown.image.convert("RGB"), MUTE, theme)), shown)
     assert places is not None, "without places they are drawn as bars"
-    known = [i for i in range(min(len(places), len(values))) if np.isfinite(values[i])]
     up = scale.places(values)
     strength = scale.strength(up)
-    order = sorted(known, key=lambda i: strength[i])
+    order, named = boxes_in_order(values, scale, picture)
     for i in order:
-        _box(axes, _corners(tuple(places[i]), shown), _colour(colours, up[i]), float(strength[i]))
-    named = [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
-    boxes = [_corners(tuple(places[i]), shown) for i in named]
+        _box(axes, corners(tuple(places[i]), shown.image.size), _colour(colours, up[i]), float(strength[i]))
+    boxes = [corners(tuple(places[i]), shown.image.size) for i in named]
     words = [f"{cut(names[i], LONGEST_LABEL)} {number(values[i])}" for i in named]
-    corners = free_corners(boxes, words, shown, inches)
-    for i, word, corner in zip(named, words, corners, strict=True):
+    for i, word, corner in zip(named, words, free_corners(boxes, words, shown, inches), strict=True):
         _write(axes, corner, word, _colour(colours, up[i]), "top", "left", theme)
-    return len(named)
 
 
-def draw_curve(
-    axes: Axes, drawn: Drawn, values: Float[np.ndarray, " frames"], theme: Theme, sound: Sound | None = None
-) -> None:
+def draw_curve(axes: Axes, drawn: Drawn, values: TokenValues, theme: Theme, sound: Sound | None = None) -> None:
     """The relevance of frames of sound over time, up to its end where that is known, before its wave."""
     step = frame_seconds(drawn)
     places = np.arange(len(values) + 1) * (step or 1.0)
@@ -153,9 +149,31 @@ def draw_wave(axes: Axes, sound: Sound, theme: Theme, step: float | None = None)
     axes.set_ylim(-1, 1)
 
 
-def draw_bars(
-    axes: Axes, drawn: Drawn, values: Float[np.ndarray, " tokens"], bars: Sequence[int], scale: Scale, theme: Theme
-) -> None:
+def draw_spectrum(axes: Axes, shown: Spectrum, cmap: Colormap, theme: Theme, sound: Sound | None) -> None:
+    """In a figure."""
+    bare(axes)
+    bands = len(shown.places)
+    axes.imshow(
+        np.ma.masked_invalid(shown.places),
+        cmap=cmap.with_extremes(bad=theme.missing),
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        extent=(0.0, shown.seconds, 0.0, bands),
+    )
+    ticks = time_ticks(shown.seconds, shown.step)
+    axes.set_xticks([place for place, _ in ticks], [words for _, words in ticks], fontsize=8)
+    axes.set_ylabel("frequency →", fontsize=8, color=theme.faint)
+    if sound is None:
+        return
+    parts = np.array(wave(sound)) * bands * WAVES / 2 - bands * WAVES / 2
+    times = np.linspace(0, len(sound[0]) / sound[1], len(parts))
+    axes.fill_between(times, parts[:, 0], parts[:, 1], color=theme.faint, alpha=WAVE, linewidth=0)
+    axes.set_xlim(0, shown.seconds)
+    axes.set_ylim(-bands * WAVES, bands)
+
+
+def draw_bars(axes: Axes, drawn: Drawn, values: TokenValues, bars: Sequence[int], scale: Scale, theme: Theme) -> None:
     """The tokens ``bars`` one below the other, in reading order."""
     places = np.arange(len(bars))
     colours = [word_colour(scale, values[i], theme, BAR) for i in bars]
@@ -256,22 +274,6 @@ def picture_words(picture: Picture | None, style: Style) -> list[str]:
     return [word for word, holds in words.items() if holds]
 
 
-def mappable(scale: Scale, cmap: Colormap) -> ScalarMappable:
-    """What a colour bar is drawn from."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    high = scale.high if scale.high > scale.low else scale.low + 1
-    return ScalarMappable(Normalize(scale.low, high), cmap)
-
-
-def ticks(tall: float) -> MaxNLocator:
-    """The ticks of a colour bar of so many inches: as many as there is room for."""
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(nbins=max(1, min(8, int(tall * 4))))
-
-
 def stretched(width: float, height: float) -> bool:
     """Whether a picture is so long that it is not drawn in its own proportions."""
     return max(width / height, height / width) > MOST_STRETCHED
@@ -289,13 +291,7 @@ class PlacedWord:
 
 
 def placed_words(labels: Sequence[str], tokens: Sequence[int], width: float) -> list[PlacedWord]:
-    """The ``tokens``, in order, in lines of ``width`` inches; an ellipsis, token -1, where some are left out.
-
-    Args:
-        labels: of all tokens.
-        tokens: indices of those to be drawn.
-        width: of a line.
-    """
+    """``tokens``, indices in ``labels``, in order, in lines of ``width`` inches; of those left out an ellipsis, token -1."""
     placed: list[PlacedWord] = []
     left, line = 0.0, 0
     for text, token in _with_gaps(labels, tokens):
@@ -315,14 +311,8 @@ def words_height(words: Sequence[PlacedWord]) -> float:
 def draw_words(
     axes: Axes, words: Sequence[PlacedWord], colours: Sequence[Rgb], width: float, tall: float, faint: str
 ) -> None:
-    """Draw words on their colours; the lines of a text that is written from the right begin there.
-
-    Args:
-        axes: ``width`` × ``tall`` inches.
-        words: see :func:`placed_words`.
-        colours: by token.
-        width, tall: of the axes.
-        faint: the colour of an ellipsis.
+    """Draw what :func:`placed_words` has placed on colours, by token, and ellipses in ``faint``, on axes of ``width`` × ``tall``
+    inches; the lines of a text that is written from the right begin there.
     """
     from matplotlib.patches import FancyBboxPatch
 
@@ -412,7 +402,7 @@ def free_corners(
     width, height = picture.image.size
     dots = width / inches
     tall, taken = TAG_TALL * dots, list[Box]()
-    corners: list[tuple[float, float]] = []
+    found: list[tuple[float, float]] = []
     for box, word in zip(reversed(boxes), reversed(words), strict=True):
         wide = min(float(width), (_width(drawable(word)) * TAG_LETTERS / LETTERS + 2 * TAG_PAD) * dots)
         lefts = [min(max(0.0, left), width - wide) for left in (box[0], box[2] - wide)]
@@ -421,16 +411,17 @@ def free_corners(
         spans = [(left, top, left + wide, top + tall) for left, top in places] or [(lefts[0], 0.0, wide, tall)]
         free = next((span for span in spans if not any(_overlap(span, other) for other in taken)), spans[0])
         taken.append(free)
-        corners.append((free[0] + TAG_PAD * dots, free[1] + TAG_PAD * dots))
-    return corners[::-1]
+        found.append((free[0] + TAG_PAD * dots, free[1] + TAG_PAD * dots))
+    return found[::-1]
 
 
 def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _corners(box: Box, picture: Picture) -> Box:
-    width, height = picture.image.size
+def corners(box: Box, size: tuple[int, int]) -> Box:
+    """A box in shares of a picture, in pixels of it."""
+    width, height = size
     return box[0] * width, box[1] * height, box[2] * width, box[3] * height
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.common.printable import visible
-from heedmap.data.explanation import ROLES
+from heedmap.data.explanation import ROLES, ExplanationData, Segment
 from heedmap.errors import InputError
-
-if TYPE_CHECKING:
-    from heedmap.data.explanation import ExplanationData, Segment
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +53,11 @@ def sample(segment: Segment, index: int = 0) -> Drawn:
     index = checked_index(index, len(segment.relevance))
     values = segment.relevance[index].detach().cpu().double().numpy()
     taken = (segment.positions[index] >= 0).cpu().numpy()
-    end, sizes = _end(segment, index), np.abs(np.where(taken & np.isfinite(values), values, 0.0))
-    heard = _heard(segment, index)
+    heard, sizes = _heard(segment, index), np.abs(np.where(taken & np.isfinite(values), values, 0.0))
     after = float(sizes[..., ~heard].sum() / sizes.sum()) if sizes.any() else 0.0
-    taken = taken & heard if segment.grid is not None else taken  # of a grid what comes after the end lies in its rows
+    if segment.grid is not None:  # what comes after the end lies in its rows
+        return Drawn(_labels(segment, index), values, taken & heard, after)
+    end = int(np.flatnonzero(heard).max(initial=-1)) + 1
     return Drawn(_labels(segment, index)[:end], values[..., :end], taken[:end], after)
 
 
@@ -79,13 +76,6 @@ def checked_index(index: int, batch: int) -> int:
 def batch_size(explanation: ExplanationData) -> int:
     """Number of samples in ``explanation``."""
     return len(explanation.target)
-
-
-def _end(segment: Segment, index: int) -> int:
-    """How many tokens come before the padding at a sound's end; all of another segment, or where nobody told."""
-    if segment.kind != "audio" or segment.grid is not None or segment.roles is None:
-        return segment.tokens
-    return len(segment.roles[index].rstrip(ROLES["padding"])) or segment.tokens
 
 
 def _heard(segment: Segment, index: int) -> NDArray[np.bool_]:

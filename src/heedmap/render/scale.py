@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.common.printable import closest, number
+from heedmap.data.explanation import ExplanationData, Segment
 from heedmap.errors import OptionError, UnknownNameError
 from heedmap.render.sample import Drawn
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from matplotlib.colors import Colormap
     from torch import Tensor
-
-    from heedmap.data.explanation import ExplanationData, Segment
 
 FROM_ZERO, MIN_MAX, AROUND_ZERO = "from 0", "min–max", "around 0"
 STEPS = 40
@@ -112,13 +111,9 @@ class Scale:
         place = float(self.places(np.asarray(value, dtype=float)))
         return place * 2 - 1 if self.signed else place
 
-    def step(self, value: float) -> int:
-        """The colour of ``value``, of ``-STEPS`` … ``STEPS``; 0 is paper."""
-        return round(self.share(value) * STEPS)
-
     def css_class(self, value: float) -> str:
-        """The class of the colour of ``value``, see :func:`step_class`."""
-        return step_class(self.step(value))
+        """The class of the colour of ``value``, of ``-STEPS`` … ``STEPS``, see :func:`step_class`."""
+        return step_class(round(self.share(value) * STEPS))
 
     def ramp(self, patches: bool = False, alpha: float = 1.0) -> str:
         """CSS: the colours from left to right, of texts or of ``patches``, which lie on a picture where ``alpha`` is below 1."""

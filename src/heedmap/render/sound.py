@@ -1,8 +1,10 @@
-"""Relevance over time: the curve of a sound's frames with its wave and a time axis, on a page and in a terminal."""
+"""Relevance over time, on a page and in a terminal: the curve of a sound's frames with its wave, and the map of a spectrogram's
+patches, over frequency too, low frequencies at the bottom, up to the sound's end."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,21 +14,28 @@ from rich.style import Style
 from rich.text import Text
 
 from heedmap.common.printable import number, percent
-from heedmap.render.html import macro
+from heedmap.data.explanation import Segment
+from heedmap.render.html import in_themes, macro
+from heedmap.render.overlay import grid_values, squares
 from heedmap.render.sample import Drawn
 from heedmap.render.scale import Scale, chip_colours
+from heedmap.render.scale import theme as themed
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    Sound = tuple[NDArray[np.floating], int]
-    """What was heard: its samples, one channel, and how many there are in a second."""
+    from heedmap.render.overlay import TokenValues
+
+Sound = tuple[NDArray[np.floating], int]
+"""What was heard: its samples, one channel, and how many there are in a second."""
 BUCKETS = 800
 """Of a sound's wave, each drawn from its least to its greatest value."""
 GAPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds, or numbers of frames, that may lie between two ticks."""
 TICKS, COLUMNS, WRITTEN = 8, 64, 0.92
 """Ticks of an axis at most; columns of a terminal; up to which part of a page's axis there is room for words at a tick."""
+SQUARE = 4
+"""Pixels of a patch of a spectrogram in a picture, which the page makes larger."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
 SHADES = " ·:-=+*#%@"
 """Ten levels of darkness, for terminals without colour."""
@@ -118,6 +127,11 @@ def after_the_end(share: float) -> str:
     return f"{percent(share)} of the relevance lies after the end of the sound, in what the model fills it up with"
 
 
+def terminal_after(share: float) -> list[Text]:
+    """:func:`after_the_end` as a line of a terminal, or none."""
+    return [Text(after_the_end(share), "dim")] if share else []
+
+
 def frame_seconds(drawn: Drawn) -> float | None:
     """How long a frame is, by the labels; None where they tell no time."""
     if len(drawn.labels) < 2 or not drawn.labels[-1].endswith(" s"):
@@ -156,3 +170,73 @@ def time_ticks(end: float, step: float | None) -> list[tuple[float, str]]:
     gap = next((gap for gap in GAPS if end / gap <= TICKS), end / TICKS or 1.0)
     places = [n * gap for n in range(math.ceil(end / gap - 1e-9))]
     return [(place, f"{number(place)} s" if step is not None else number(place)) for place in places]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """A sample of a spectrogram's patches.
+
+    Attributes:
+        places: (bands, times) how far up the scale, high frequencies first; NaN for what the model did not take in.
+        step: seconds from one time to the next.
+        after: share of the relevance after the end of the sound.
+    """
+
+    places: NDArray[np.float64]
+    step: float
+    after: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.places.shape[1] * self.step
+
+
+def is_spectrum(segment: Segment) -> bool:
+    """Whether a segment is a spectrogram's patches, whose times are known."""
+    return segment.kind == "audio" and segment.grid is not None and segment.labels is not None
+
+
+def spectrum(segment: Segment, drawn: Drawn, used: Scale, values: TokenValues | None = None) -> Spectrum:
+    """The map of a sample of a spectrogram's patches, up to the end of its sound; ``values``: (tokens,) what is drawn, None: the
+    relevance.
+    """
+    times = (segment.grid or (1, 1))[1]
+    known = drawn.known if values is None else values
+    shown = grid_values(segment, np.where(np.isfinite(known), used.places(known), np.nan))
+    heard = np.flatnonzero(grid_values(segment, drawn.taken).any(0))
+    end = int(heard[-1]) + 1 if len(heard) else times
+    step = float(drawn.labels[times - 1].removesuffix(" s")) / max(1, times - 1)
+    return Spectrum(shown[::-1, :end], step, drawn.after)
+
+
+def spectrum_page(shown: Spectrum, used: Scale, about: str, sound: Sound | None) -> Markup:
+    """On a page, above the wave where the sound is known, over a time axis."""
+    level = np.round(np.nan_to_num(shown.places) * 255).astype(np.uint8)
+    taken = np.isfinite(shown.places)
+    picture = in_themes(lambda theme: squares(level, taken, used.colours(themed(theme)), SQUARE), smooth=False)
+    ticks = page_ticks(shown.seconds, shown.step)
+    return macro("segments.spectrum", picture, _within(sound, shown), ticks, about, after_the_end(shown.after), used)
+
+
+def _within(sound: Sound | None, shown: Spectrum) -> str:
+    """The outline of the wave over the map's own time."""
+    if sound is None:
+        return ""
+    samples, rate = sound
+    whole = np.zeros(round(shown.seconds * rate))
+    kept = np.asarray(samples)[: len(whole)]
+    whole[: len(kept)] = kept
+    return outline((whole, rate))
+
+
+def terminal_spectrum(shown: Spectrum, used: Scale, colours: bool) -> list[Text]:
+    """In a terminal: a line a band, over a time axis."""
+    times = shown.places.shape[1]
+    wide = max(1, COLUMNS // times)
+    steps = np.array_split(np.arange(times), min(times, COLUMNS))
+    seen = np.nan_to_num(shown.places)
+    zero = 0.5 if used.signed else 0.0
+    small = zero + np.stack([[strongest(row[part] - zero, 1)[0] for row in seen] for part in steps], axis=1)
+    lines = [Text.assemble(*(shade(share, used.signed, colours, wide) for share in row)) for row in small]
+    return [*lines, time_axis(shown.seconds, shown.step, small.shape[1] * wide)]

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -16,14 +17,13 @@ from rich.style import Style
 from rich.text import Text
 
 from heedmap.common.printable import number, percent
+from heedmap.data.explanation import Segment
 from heedmap.render.html import macro
 from heedmap.render.sample import Drawn, checked_index, sample
 from heedmap.render.scale import Scale, chip_colours, either, scale_of, token_scale
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
-
-    from heedmap.data.explanation import Segment
 
 SPECIAL = re.compile(r"\[[A-Z_0-9]+\]|<[^<>]*>")
 """What looks like a special token, where nobody told which are."""
@@ -159,13 +159,8 @@ def passages(text: list[Word]) -> list[Passage]:
             break
         shown.add(start)
         count += end - start
-    merged: list[Passage] = []
-    for start, end, share in cut:
-        if merged and merged[-1].shown == (start in shown):
-            merged[-1] = Passage(merged[-1].start, end, merged[-1].share + share, merged[-1].shown)
-        else:
-            merged.append(Passage(start, end, share, start in shown))
-    return merged
+    groups = [(is_shown, list(group)) for is_shown, group in groupby(cut, key=lambda passage: passage[0] in shown)]
+    return [Passage(group[0][0], group[-1][1], sum(part[2] for part in group), is_shown) for is_shown, group in groups]
 
 
 def notes(segment: Segment, index: int, text: list[Word]) -> list[str]:
@@ -191,11 +186,6 @@ class Chips:
     """Words on grounds of colour for a Rich console; at the end of a line none is torn from its ground."""
 
     chips: tuple[Text, ...]
-
-    @property
-    def plain(self) -> str:
-        """All of it on one line, without colours."""
-        return Text(" ").join(self.chips).plain
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As many words a line as there is room for."""
@@ -231,18 +221,11 @@ def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Chi
     return Chips((*chips, *([Text(left_out, Style(dim=True))] if left_out else [])))
 
 
-def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ()) -> Markup:
-    """The tokens of a text one by one, coloured from 0; the value of each is in its tooltip.
-
-    Args:
-        segment: of words.
-        index: the sample.
-        marked: indices of tokens to be set off; they have the class ``marked``.
-
-    Raises:
-        InputError: no such sample.
+def text_html(segment: Segment, *, marked: Collection[int] = ()) -> Markup:
+    """The tokens of a text, of sample 0, one by one, coloured from 0, with their values in tooltips; those of the indices
+    ``marked`` have the class ``marked``.
     """
-    drawn = sample(segment, index)
+    drawn = sample(segment)
     used = token_scale(segment, drawn)
     return macro("segments.tokens", [_token(drawn, used, i, i in marked) for i in drawn.shown], _left_out(drawn))
 

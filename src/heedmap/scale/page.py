@@ -9,7 +9,7 @@ from heedmap.errors import HeedmapError
 from heedmap.render.html import document, render
 from heedmap.render.naming import headline
 from heedmap.render.page import option_words, prediction_words
-from heedmap.render.views import Beside, figure
+from heedmap.render.views import Beside, view
 from heedmap.scale.worker import read
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _row(run: Run, place: int, source: RowSource, subject: Model) -> dict[str, o
         "prediction": prediction_words(explanation, 0) if answer is None else answer.text[0],
         "target": headline(explanation, 0),
         "note": note,
-        "figures": [figure(segment, beside=Beside(image=picture)) for segment in drawn.segments.values()],
+        "figures": [view(segment).figure(segment, beside=Beside(image=picture)) for segment in drawn.segments.values()],
     }
 
 

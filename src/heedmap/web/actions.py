@@ -1,43 +1,148 @@
-"""What each click of the page does, as Gradio wants it: from the values of fields to those of others."""
+"""The fields in which a person gives something to a model, and what each click of the page does, as Gradio wants it: from the
+values of fields to those of others."""
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from heedmap.errors import InputError
 from heedmap.web import parts
-from heedmap.web.fields import Fields, FieldValues, edit_fields, given, listed, values_of
-from heedmap.web.form_inputs import EditForm, Takes, sample
-from heedmap.web.handlers import Exchange, Handlers, attempt
+from heedmap.web.form_inputs import AnswersTable, EditForm, FormValues, OfferedSample, Takes, offered, sample
+from heedmap.web.handlers import Asked, Exchange, Handlers, Turn, attempt
 from heedmap.web.method_options import Way, against, options_label, start, way
 from heedmap.web.models import Tell
 from heedmap.web.results import Results, Shown, links
-from heedmap.web.tables import AnswersTable
-from heedmap.web.turns import Turn
 
 if TYPE_CHECKING:
-    from gradio import EventData, Progress
+    from gradio import Dropdown, EventData, Progress
+    from gradio.components import Component
+    from gradio.data_classes import FileData, ListFiles
+    from PIL.Image import Image
 
 Values = tuple[object, ...]
 """Of fields, as Gradio takes them."""
+Changed: TypeAlias = Values | None
+"""What fields become; None: nothing on the page changes."""
 Events = Mapping[str, Callable[..., object]]
 """Name of an event → what is called; the values of its inputs come last."""
 
+Field = TypeVar("Field", bound="Component")
+FieldValues: TypeAlias = tuple[int | None, str | None, str | None, str | None, str | None, str | None, str | None]
+"""Of :attr:`Fields.inputs` but the model's."""
+Update = dict[str, object]
+"""What changes of a field, as ``gradio.update`` gives it."""
+PICTURE = {"label": "Picture", "type": "filepath", "sources": ["upload", "clipboard"], "elem_id": "image"}
+BOXES = {"label": "Boxes of the picture: an .npz with features and boxes", "file_types": [".npz"], "elem_id": "boxes"}
+SOUND = {"label": "Sound: a 16-bit .wav file", "type": "filepath", "sources": ["upload"], "elem_id": "audio"}
+
+
+class Fields:
+    """The fields, each made once, in Gradio, beside the list of models, for what the chosen one ``takes``.
+
+    ``number`` is that of the sample that is chosen; None: none.
+    """
+
+    def __init__(self, gr: ModuleType, model: Dropdown, takes: Takes, number: int | None) -> None:
+        self.gr, self.model, seen = gr, model, seen_fields(takes)
+        self.number = gr.Dropdown(listed(model.value), value=number, label="Sample", visible=False)
+        self.text = gr.Textbox(label="Text", lines=2, max_lines=8, visible=seen["text"], elem_id="text")
+        self.second = gr.Textbox(label="Second text, of a pair", max_lines=8, visible=seen["second"], elem_id="second")
+        self.image = as_uploaded(gr, gr.Image)(format="png", height=220, visible=seen["image"], **PICTURE)
+        self.audio = as_uploaded(gr, gr.Audio)(editable=False, visible=seen["audio"], **SOUND)
+        with gr.Accordion("More to give", open=False, visible=seen["more"], elem_id="more") as self.more:
+            told = "What it should have said, instead of its own words"
+            self.said = gr.Textbox(label=told, visible=seen["said"], elem_id="said")
+            self.boxes = as_uploaded(gr, gr.File)(visible=seen["boxes"], **BOXES)
+
+    @property
+    def inputs(self) -> list[Component]:
+        """What :func:`given` takes, after the model."""
+        return [self.model, self.number, self.text, self.second, self.said, self.image, self.audio, self.boxes]
+
+    @property
+    def of_row(self) -> list[Component]:
+        """What :func:`values_of` fills."""
+        return self.inputs[1:]
+
+    def emptied(self, model: str, takes: Takes) -> tuple[Update, ...]:
+        """All fields :attr:`of_row` empty, and :attr:`more` closed, for another model; those that it does not take hidden."""
+        update, seen = self.gr.update, seen_fields(takes)
+        words = [update(value="", visible=seen[name]) for name in ("text", "second", "said")]
+        files = [update(value=None, visible=seen[name]) for name in ("image", "audio", "boxes")]
+        return update(choices=listed(model), value=None), *words, *files, update(visible=seen["more"], open=False)
+
+    def filled(self, material: OfferedSample | None) -> tuple[str | Image | None, ...]:
+        """What a sample, or that there is none, puts into the fields :attr:`of_sample`."""
+        if material is None:
+            return "", "", "", None, None
+        return material.text or "", "", "", material.picture, None
+
+    @property
+    def of_sample(self) -> list[Component]:
+        """Text, second text, what should have been said, picture and boxes."""
+        return [self.text, self.second, self.said, self.image, self.boxes]
+
+
+def edit_fields(gr: ModuleType, takes: Takes) -> tuple[Update, ...]:
+    """The fields of an edit, empty, for a model; those that it cannot use are hidden: a word, what it becomes, a region."""
+    text, image = "text" in takes.roles, "image" in takes.roles
+    return gr.update(value="", visible=text), gr.update(value="", visible=text), gr.update(value="", visible=image)
+
+
+def given(*values: *FieldValues) -> FormValues:
+    """The values of :attr:`Fields.inputs` but the model's."""
+    number, text, second, said, image, audio, boxes = values
+    return FormValues(text, second, said, image, audio, boxes, number)
+
+
+def values_of(row: FormValues) -> FieldValues:
+    """The inverse of :func:`given`."""
+    return row.number, row.text, row.second, row.said, row.image, row.audio, row.boxes
+
+
+def listed(model: str) -> list[tuple[str, int]]:
+    """What the samples of a model are called → their numbers."""
+    return [(name, number) for number, name in offered(model).items()]
+
+
+def seen_fields(takes: Takes) -> dict[str, bool]:
+    """Name of a field → whether the model can be given something in it."""
+    roles = {role: role in takes.roles for role in ("text", "image", "audio", "boxes")}
+    image, more = roles["image"] or roles["boxes"], takes.said or roles["boxes"]
+    return {**roles, "image": image, "second": takes.pair, "said": takes.said, "more": more}
+
+
+def as_uploaded(gr: ModuleType, field: type[Field]) -> type[Field]:
+    """``field``, a class of Gradio's, with the file, or files, left as they are, and never fetched from another server.
+
+    A class, since Gradio makes a field anew for each person for whom it changes; made past Gradio's metaclass, which writes
+    a file beside the module of each class that it sees.
+    """
+
+    async def moved(self: Component, path: str | Path | None) -> str | None:
+        if "://" in str(path):
+            raise gr.Error("a file is uploaded, not fetched from an address")
+        return await field.async_move_resource_to_block_cache(self, path)
+
+    def preprocess(self: Component, payload: FileData | ListFiles | None) -> str | list[str] | None:
+        if payload is None:
+            return None
+        return [str(Path(file.path)) for file in payload.root] if hasattr(payload, "root") else str(Path(payload.path))
+
+    members = {"async_move_resource_to_block_cache": moved, "preprocess": preprocess, "__module__": field.__module__}
+    return ABCMeta.__new__(type(field), field.__name__, (field,), members)
+
 
 class Actions:
-    """The functions that events call.
+    """The functions that events call: what ``handlers`` do, with what is in ``fields``; ``results`` keep it to be downloaded.
 
     Those that take long have Gradio's progress as a default value, and what is pressed an event of its type: Gradio finds
     both by looking at the signature.
-
-    Args:
-        gr: Gradio.
-        handlers: what is done.
-        results: where explanations are kept to be downloaded.
-        fields: that are emptied and filled.
     """
 
     def __init__(self, gr: ModuleType, handlers: Handlers, results: Results, fields: Fields) -> None:
@@ -47,13 +152,13 @@ class Actions:
     def events(self) -> Events:
         """What events call."""
 
-        def told(action: Callable[..., Values | None]) -> Callable[..., object]:
+        def told(action: Callable[..., Changed]) -> Callable[..., object]:
             def run(progress: Progress = self._progress, *values: object) -> object:
                 return self._shown(action(_tell(progress), *values))
 
             return run
 
-        pressed: Callable[..., Values | None] = self._press
+        pressed: Callable[..., Changed] = self._press
 
         def press(event: EventData, progress: Progress = self._progress, *values: object) -> object:
             return self._shown(pressed(_tell(progress), event, *values))
@@ -69,7 +174,7 @@ class Actions:
             return press_one
 
         press.__annotations__ = {"event": self._gr.EventData}
-        long: dict[str, Callable[..., Values | None]] = {
+        long: dict[str, Callable[..., Changed]] = {
             "choose": self._choose,
             "ask": self._ask,
             "explain": self._explain,
@@ -94,14 +199,14 @@ class Actions:
         }
 
     def _shown(self, values: object) -> object:
-        """``values``; None: nothing on the page changes."""
+        """``values``, or that nothing changes."""
         return self._gr.skip() if values is None else values
 
     def _open(self, opened: Exchange, turn: Turn) -> object:
         """What the page was loaded with."""
         return self._shown(turn.open(opened))
 
-    def _choose(self, tell: Tell, turn: Turn, model: str) -> Values | None:
+    def _choose(self, tell: Tell, turn: Turn, model: str) -> Changed:
         return turn.choose(lambda: self._chosen(tell, model))
 
     def _chosen(self, tell: Tell, model: str) -> Values:
@@ -118,7 +223,7 @@ class Actions:
         )
 
     def _no_answers(self, model: str) -> Values:
-        hint = parts.hint(model, bool(listed(model)))
+        hint = parts.hint(model)
         return self._gr.update(choices=[], value=None, visible=False), "", hint, "", None, ""
 
     def _pick(self, turn: Turn, model: str, number: int | None) -> object:
@@ -127,10 +232,10 @@ class Actions:
         picked, error = attempt(lambda: sample(model, number))
         return parts.error(error), *self._fields.filled(picked)
 
-    def _ask_sample(self, tell: Tell, turn: Turn, model: str, *values: *FieldValues) -> Values | None:
+    def _ask_sample(self, tell: Tell, turn: Turn, model: str, *values: *FieldValues) -> Changed:
         return turn.ask_pressed(lambda: self._asked(model, lambda: self._handlers.predict(model, given(*values), tell)))
 
-    def _ask(self, tell: Tell, turn: Turn, model: str, *values: *FieldValues) -> Values | None:
+    def _ask(self, tell: Tell, turn: Turn, model: str, *values: *FieldValues) -> Changed:
         return turn.ask(lambda: self._asked(model, lambda: self._handlers.predict(model, given(*values), tell)))
 
     def _asked(self, model: str, work: Callable[[], Exchange]) -> tuple[Exchange | None, Values]:
@@ -140,59 +245,46 @@ class Actions:
             return None, (parts.error(error), *self._no_answers(model))
         radio = self._gr.update(value=None, **answers_of(asked))
         said = parts.answer(asked.predictions.answers)
-        return asked, ("", radio, said, parts.hint(model, bool(listed(model))), "", asked, "")
+        return asked, ("", radio, said, parts.hint(model), "", asked, "")
 
-    def _first(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, _choice: object, _begin: str, *method: str
-    ) -> Values | None:
+    def _first(self, tell: Tell, turn: Turn, asked: Asked, _choice: object, _begin: str, *method: str) -> Changed:
         """The first answer, at once after a model was asked."""
         return self._whole(tell, turn, asked, 0, "", *method) if turn.is_about(asked) else None
 
-    def _explain(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *methods: str
-    ) -> Values | None:
+    def _explain(self, tell: Tell, turn: Turn, asked: Asked, choice: int | None, begin: str, *methods: str) -> Changed:
         """``methods``: each followed by its options."""
 
-        def work(asked: Exchange | None) -> Shown:
+        def work(asked: Asked) -> Shown:
             ways = [self._way(method, options) for method, options in zip(methods[::2], methods[1::2], strict=True)]
             return self._handlers.explain(asked, choice, ways, start(begin), tell)
 
         return self._made(turn, asked, work)
 
-    def _every(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, method: str, options: str, other: str | None
-    ) -> Values | None:
+    def _every(self, tell: Tell, turn: Turn, asked: Asked, method: str, options: str, other: str | None) -> Changed:
         """Every word of the answer, and why not ``other``."""
 
-        def work(asked: Exchange | None) -> Shown:
+        def work(asked: Asked) -> Shown:
             return self._handlers.answer(asked, self._way(method, options), against(other, self._handlers.limits), tell)
 
         return self._made(turn, asked, work, kept=True)
 
     def _change(
-        self,
-        tell: Tell,
-        turn: Turn,
-        asked: Exchange | None,
-        choice: int | None,
-        method: str,
-        options: str,
-        *edit: str | None,
-    ) -> Values | None:
+        self, tell: Tell, turn: Turn, asked: Asked, choice: int | None, method: str, options: str, *edit: str | None
+    ) -> Changed:
         """``edit``: a word, what it becomes, and a region."""
         form = EditForm(*(part or "" for part in edit))
 
-        def work(asked: Exchange | None) -> Shown:
+        def work(asked: Asked) -> Shown:
             return self._handlers.change(asked, choice, self._way(method, options), form, tell)
 
         return self._made(turn, asked, work, kept=True)
 
     def _beside(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, method: str, options: str, other: str
-    ) -> Values | None:
+        self, tell: Tell, turn: Turn, asked: Asked, choice: int | None, method: str, options: str, other: str
+    ) -> Changed:
         """Another model beside the one that was asked."""
 
-        def work(asked: Exchange | None) -> Shown:
+        def work(asked: Asked) -> Shown:
             return self._handlers.models_beside(asked, choice, self._way(method, options), other, tell)
 
         return self._made(turn, asked, work, kept=True)
@@ -202,9 +294,7 @@ class Actions:
         table, error = attempt(lambda: self._handlers.table(model, given(*values), files or (), tell))
         return parts.error(error), "" if table is None else parts.table(table.rows), table
 
-    def _ask_row(
-        self, tell: Tell, turn: Turn, model: str, table: AnswersTable | None, number: int | None
-    ) -> Values | None:
+    def _ask_row(self, tell: Tell, turn: Turn, model: str, table: AnswersTable | None, number: int | None) -> Changed:
         """The sample of a row."""
 
         def predict() -> Exchange:
@@ -221,19 +311,13 @@ class Actions:
         row, _ = attempt(partial(table.row, number))
         return self._shown(row and (parts.samples(model, row.given.number), *values_of(row.given)))
 
-    def _made(
-        self, turn: Turn, asked: Exchange | None, work: Callable[[Exchange | None], Shown], *, kept: bool = False
-    ) -> Values | None:
-        """What ``work`` explains: a message, the map and links to its files.
+    def _made(self, turn: Turn, asked: Asked, work: Callable[[Asked], Shown], *, kept: bool = False) -> Changed:
+        """What ``work`` explains of an answer: a message, the map and links to its files.
 
-        Args:
-            turn: of the person who wants it.
-            asked: whose answer is explained.
-            work: what is done with it.
-            kept: whether the map that is there stays where it fails, since it is of the same answer.
+        ``kept``: whether the map that is there stays where it fails, since it is of the same answer.
         """
 
-        def shown(asked: Exchange | None) -> tuple[Shown, str]:
+        def shown(asked: Asked) -> tuple[Shown, str]:
             result = work(asked)
             return result, result.html()
 
@@ -247,31 +331,20 @@ class Actions:
         result, html = outcome
         return "", html, links(self._results.keep(result))
 
-    def _whole(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, _begin: str, *method: str
-    ) -> Values | None:
+    def _whole(self, tell: Tell, turn: Turn, asked: Asked, choice: int | None, _begin: str, *method: str) -> Changed:
         """From the answer itself, not from a token."""
         return self._begun(tell, turn, asked, choice, "", *method)
 
     def _press(
-        self,
-        tell: Tell,
-        event: EventData,
-        turn: Turn,
-        asked: Exchange | None,
-        choice: int | None,
-        begin: str,
-        *method: str,
-    ) -> Values | None:
+        self, tell: Tell, event: EventData, turn: Turn, asked: Asked, choice: int | None, begin: str, *method: str
+    ) -> Changed:
         """An answer, or a token of the map, was pressed where it is shown."""
         number = _number(event, "choice")
         if number is not None:
             return self._whole(tell, turn, asked, number, begin, *method)
         return self._begun(tell, turn, asked, choice, str(_data(event).get("start", "")), *method)
 
-    def _begun(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *method: str
-    ) -> Values | None:
+    def _begun(self, tell: Tell, turn: Turn, asked: Asked, choice: int | None, begin: str, *method: str) -> Changed:
         """The choice, the token from which it is explained, and the map."""
         made = self._explain(tell, turn, asked, choice, begin, *method)
         return made and (choice, begin, *made)

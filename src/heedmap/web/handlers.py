@@ -1,39 +1,47 @@
-"""What the page does when something is clicked, without knowing the page."""
+"""What the page does when something is clicked, without knowing the page: what can be done, and which of one person's requests,
+that run side by side, is still waited for."""
 
 from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeAlias, TypeVar
 
 from heedmap.common.advice import PAGE, said_for
 from heedmap.common.printable import visible
+from heedmap.common.progress import Progress
+from heedmap.data.picture import Picture
+from heedmap.engine.explain import explain, inspect
 from heedmap.errors import HeedmapError, InputError
+from heedmap.explanation import Explanation
 from heedmap.models.answer import explain_answer
 from heedmap.models.edits import Effect, compared, plain
-from heedmap.models.model import frames_heard
+from heedmap.models.model import Model, frames_heard
 from heedmap.models.predictions import Prediction, Predictions
-from heedmap.render.outlines import MOST
+from heedmap.render.overlay import MOST_SIDE
+from heedmap.render.sound import Sound
 from heedmap.render.views import Beside
-from heedmap.web.columns import Column, Columns, both_odds, same_answer
-from heedmap.web.form_inputs import EditForm, FormValues, ReceivedInputs, Takes, read, takes
+from heedmap.types import OneBoxes
+from heedmap.web.form_inputs import (
+    AnswersTable,
+    EditForm,
+    FormValues,
+    ReceivedInputs,
+    TableRow,
+    Takes,
+    read,
+    rows_of,
+    takes,
+)
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
-from heedmap.web.models import Models, Tell, go_on
+from heedmap.web.models import Models, Tell, go_on, untold, wanted_while
 from heedmap.web.parts import framed, objects
-from heedmap.web.results import Result
-from heedmap.web.tables import AnswersTable, TableRow, rows_of
+from heedmap.web.results import Column, Columns, Result, both_odds, same_answer
 from heedmap.web.uploads import Limits
-
-if TYPE_CHECKING:
-    from heedmap.common.progress import Progress
-    from heedmap.data.picture import Picture
-    from heedmap.explanation import Explanation
-    from heedmap.models.model import Model
-    from heedmap.render.sound import Sound
-    from heedmap.types import OneBoxes
 
 LOG = logging.getLogger(__name__)
 CHANGED = (
@@ -44,6 +52,7 @@ TWO_MODELS = "Each map has a scale of its own: numbers of two models are not of 
 UNEXPECTED = "something went wrong inside heedmap; what it was stands in the server's log"
 
 Found = TypeVar("Found")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,30 +91,127 @@ class Exchange:
         return choices[number]
 
 
+Asked: TypeAlias = Exchange | None
+"""What was asked; None: nothing yet, or it is forgotten."""
+
+
+class Turn:
+    """What one person's page is about.
+
+    A question begins where a model is chosen, a sample or a row is pressed, or the model is asked; while a model is being
+    chosen, no other begins. What ends when a newer question has begun is not shown, nor is a map when a newer one was asked for;
+    a model that is still at it is stopped. Each method gives None for what is not to be shown.
+    """
+
+    def __init__(self) -> None:
+        self._model: object = None
+        self._pressed: object = None
+        self._question: object = None
+        self._map: object = None
+        self._is_asking = False
+        self._asked: Callable[[], Asked] = lambda: None
+
+    def __deepcopy__(self, memo: object) -> Turn:
+        """A new one: Gradio copies what a person's session begins with."""
+        return Turn()
+
+    def open(self, asked: Exchange) -> Exchange | None:
+        """The page was loaded with this question on it; None where another one has begun since."""
+        if self._question is not None:
+            return None
+        self._asked = weakref.ref(asked)
+        return asked
+
+    def choose(self, work: Callable[[], Outcome]) -> Outcome | None:
+        """Of another model."""
+        mine = self._model = self._begun()
+        self._is_asking = True
+        try:
+            with wanted_while(lambda: self._model is mine):
+                outcome = work()
+        finally:
+            newest = self._model is mine
+            if newest:
+                self._model, self._is_asking = None, False
+        return outcome if newest else None
+
+    def press(self) -> bool:
+        """A sample or a row was pressed; whether it is a question, which :meth:`ask_pressed` asks."""
+        self._pressed = object()
+        if self._model is not None:
+            return False
+        self._pressed = self._begun()
+        return True
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether nothing has begun since the last press."""
+        return self._model is None and (self._pressed is None or self._question is self._pressed)
+
+    def ask_pressed(self, work: Callable[[], tuple[Asked, Outcome]]) -> Outcome | None:
+        """What was pressed; ``work`` gives what was asked, and the outcome."""
+        pressed = self._pressed
+        return self._answered(pressed, work) if self.goes_on else None
+
+    def ask(self, work: Callable[[], tuple[Asked, Outcome]]) -> Outcome | None:
+        """The model; see :meth:`ask_pressed`."""
+        if self._model is not None:
+            return None
+        return self._answered(self._begun(), work)
+
+    def is_about(self, asked: Asked) -> bool:
+        """Whether the page shows the answers to this question."""
+        return asked is not None and asked is self._asked()
+
+    def explain(self, asked: Asked, work: Callable[[Asked], Outcome]) -> Outcome | None:
+        """``work(asked)``; of a question that is not the page's, since the server has forgotten it, ``work(None)``.
+
+        While the model is being asked, nothing: its answers are about to come.
+        """
+        if self._is_asking:
+            return None
+        mine = self._map = object()
+        question = self._question
+
+        def is_wanted() -> bool:
+            return self._map is mine and self._question is question
+
+        with wanted_while(is_wanted):
+            outcome = work(asked if self.is_about(asked) else None)
+        return outcome if is_wanted() else None
+
+    def _begun(self) -> object:
+        mine = self._question = object()
+        self._is_asking, self._asked = False, lambda: None
+        return mine
+
+    def _answered(self, mine: object, work: Callable[[], tuple[Asked, Outcome]]) -> Outcome | None:
+        self._is_asking = True
+        with wanted_while(lambda: self._question is mine):
+            asked, outcome = work()
+        if self._question is not mine:
+            return None
+        self._is_asking = False
+        if asked is not None:
+            self._asked = weakref.ref(asked)
+        return outcome
+
+
 @dataclass(frozen=True)
 class Handlers:
-    """What can be done, each by one function; all raise a HeedmapError that says what is wrong.
-
-    Attributes:
-        models: that can be asked for.
-        limits: of what is given.
+    """What can be done, each by one function, with models that can be asked for, within limits of what is given; all raise a
+    HeedmapError that says what is wrong.
     """
 
     models: Models
     limits: Limits = field(default_factory=Limits)
 
-    def takes(self, model: str, tell: Tell = lambda *_: None) -> Takes:
+    def takes(self, model: str, tell: Tell = untold) -> Takes:
         """What a model can be given; it is loaded for that."""
         return self.models.use(model, takes, tell)
 
-    def predict(self, model: str, given: FormValues | ReceivedInputs, tell: Tell = lambda *_: None) -> Exchange:
-        """Ask a model.
-
-        Args:
-            model: its name.
-            given: what it is asked.
-            tell: is called with what is being done.
-        """
+    def predict(self, model: str, given: FormValues | ReceivedInputs, tell: Tell = untold) -> Exchange:
+        """Ask the model of this name what is given; ``tell`` is called with what is being done."""
         received = given if isinstance(given, ReceivedInputs) else read(model, given, self.limits)
 
         def work(subject: Model) -> Exchange:
@@ -118,21 +224,11 @@ class Handlers:
         return self.models.use(model, work, tell)
 
     def explain(
-        self,
-        asked: Exchange | None,
-        number: int | None,
-        ways: Sequence[Way],
-        begin: Start | None = None,
-        tell: Tell = lambda *_: None,
+        self, asked: Asked, number: int | None, ways: Sequence[Way], begin: Start | None = None, tell: Tell = untold
     ) -> Result:
-        """Explain one of the answers.
+        """Explain the answer of this number, from 0, in one way, or in two to be compared.
 
-        Args:
-            asked: what was asked.
-            number: of the answer, from 0.
-            ways: one, or two to be compared.
-            begin: tokens to explain from; None: from the answer itself.
-            tell: see :meth:`predict`.
+        ``begin``: tokens to explain from; None: from the answer itself. ``tell``: see :meth:`predict`.
         """
         if asked is None:
             raise InputError("ask the model first; then its answers can be explained")
@@ -149,17 +245,11 @@ class Handlers:
         return Result(explanations, framed(asked.picture, choice), begin is not None, beside)
 
     def answer(
-        self,
-        asked: Exchange | None,
-        way: Way,
-        against: str | Mapping[str, str] | None = None,
-        tell: Tell = lambda *_: None,
+        self, asked: Asked, way: Way, against: str | Mapping[str, str] | None = None, tell: Tell = untold
     ) -> Result:
         """Explain every word of what a model said, or should have said, set against other words or not.
 
-        Args:
-            asked, way, tell: as of :meth:`explain`.
-            against: as ``contrast`` of :func:`heedmap.explain_answer`.
+        ``against`` is as ``contrast`` of :func:`heedmap.explain_answer`.
         """
         if asked is None:
             raise InputError("ask the model first; then its answer can be explained")
@@ -182,9 +272,7 @@ class Handlers:
 
         return Result((self.models.use(asked.model, work, tell),), asked.picture, beside=Beside(sound=asked.sound))
 
-    def change(
-        self, asked: Exchange | None, number: int | None, way: Way, edit: EditForm, tell: Tell = lambda *_: None
-    ) -> Columns:
+    def change(self, asked: Asked, number: int | None, way: Way, edit: EditForm, tell: Tell = untold) -> Columns:
         """What changes in the answers and in the map of one of them where the input is edited; see :meth:`explain`."""
         if asked is None:
             raise InputError("ask the model first; then its input can be changed")
@@ -205,9 +293,7 @@ class Handlers:
         )
         return Columns(columns, CHANGED, ("before", "after"), effect.answers)
 
-    def models_beside(
-        self, asked: Exchange | None, number: int | None, way: Way, other: str, tell: Tell = lambda *_: None
-    ) -> Columns:
+    def models_beside(self, asked: Asked, number: int | None, way: Way, other: str, tell: Tell = untold) -> Columns:
         """The same input, and the answer of the same name, by a second model; see :meth:`explain`."""
         if asked is None:
             raise InputError("ask the model first; then another can be asked the same")
@@ -234,14 +320,10 @@ class Handlers:
         )
         return Columns(columns, TWO_MODELS, (asked.model, other), both_odds(asked.predictions, again.predictions))
 
-    def table(self, model: str, given: FormValues, files: Sequence[str], tell: Tell = lambda *_: None) -> AnswersTable:
-        """What a model says of each sample of some files; an error of one stands in its row.
+    def table(self, model: str, given: FormValues, files: Sequence[str], tell: Tell = untold) -> AnswersTable:
+        """What a model says of each sample of the files at some paths; an error of one stands in its row.
 
-        Args:
-            model: its name.
-            given: what is taken where a row does not say it.
-            files: paths of what was uploaded.
-            tell: see :meth:`predict`.
+        ``given`` is taken where a row does not say it; ``tell``: see :meth:`predict`.
         """
         rows = []
         samples = rows_of(files, given, self.takes(model, tell), self.limits)
@@ -252,11 +334,11 @@ class Handlers:
                 continue
             tell(f"asking the model: sample {count} of {len(samples)}")
             asked, error = attempt(partial(self.predict, model, row.given))
-            rows.append(replace(row, error=error) if asked is None else _answered(row, asked.predictions[0]))
+            rows.append(replace(row, error=error) if asked is None else _answered_row(row, asked.predictions[0]))
         return AnswersTable(model, tuple(rows))
 
 
-def _answered(row: TableRow, first: Prediction) -> TableRow:
+def _answered_row(row: TableRow, first: Prediction) -> TableRow:
     return replace(row, answer=visible(plain(first.label)), probability=first.probability)
 
 
@@ -281,8 +363,6 @@ def _begun(tell: Tell, doing: str) -> Progress:
 def _explanation(
     subject: Model, asked: Exchange, choice: Prediction, way: Way, begin: Start | None, tell: Tell
 ) -> Explanation:
-    from heedmap.engine.explain import explain, inspect
-
     progress = _begun(tell, f"explaining by {way.method}")
     inputs = asked.predictions.inputs_of(choice)
     if begin is not None and not within(inspect(subject, inputs, target=choice.target)):
@@ -320,6 +400,6 @@ def _picture(subject: Model, received: ReceivedInputs) -> Picture | None:
     elif image is None or "image" not in subject.kind_row.takes:
         return None
     try:
-        return subject.picture(image, boxes if "boxes" in subject.kind_row.takes else None).fitted(1, MOST)
+        return subject.picture(image, boxes if "boxes" in subject.kind_row.takes else None).fitted(1, MOST_SIDE)
     except InputError:
         return None

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from heedmap.common.printable import closest
+from heedmap.data.explanation import Segment
+from heedmap.data.flow import Flow
 from heedmap.errors import InputError, OptionError, UnknownNameError
-from heedmap.methods.written import contrast
+from heedmap.explanation import Explanation
+from heedmap.methods import METHODS
+from heedmap.methods.written import contrast, parse_options
 from heedmap.render.naming import called
 from heedmap.render.sample import sample
 from heedmap.render.views import view
 from heedmap.web.uploads import Limits
 
-if TYPE_CHECKING:
-    from heedmap.data.explanation import Segment
-    from heedmap.data.flow import Flow
-    from heedmap.explanation import Explanation
-
 LETTERS = 500
 """Characters of all options of a method."""
+MOST_TOKENS = 2048
+"""Of a stream: a whole map has as many rows as columns."""
+WRITTEN = re.compile(r"(\w{1,60}):(\d{1,6}(?:,\d{1,6}){0,63})", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Way:
-    """A method and the options that are not its defaults.
-
-    Attributes:
-        method: a key of ``heedmap.METHODS``.
-        options: by name.
-    """
+    """A method, a key of ``heedmap.METHODS``, and by name the options that are not its defaults."""
 
     method: str
     options: Mapping[str, object]
@@ -44,8 +41,6 @@ def way(method: str, text: str | None, limits: Limits) -> Way:
         UnknownNameError: no such method.
         OptionError: no such option, or a value that it cannot have, or that would take too long.
     """
-    from heedmap.methods import METHODS
-
     if method not in METHODS:
         raise UnknownNameError(f"no method {method!r}{closest(method, METHODS)}; known methods: {', '.join(METHODS)}")
     options = _parsed(text or "")
@@ -73,19 +68,18 @@ def against(text: str | None, limits: Limits) -> str | dict[str, str] | None:
 
 def options_label(method: str) -> str:
     """What may be written as options of a method: their names, defaults, and the words that they may be."""
-    from heedmap.methods import METHODS
-
     known = METHODS.get(method)
     if known is None:
         return "Options"
-    named = (_option(name, default, known.choices.get(name, ())) for name, default in known.options.items())
+    named = []
+    for name, default in known.options.items():
+        shown, choices = default if isinstance(default, str) else json.dumps(default), known.choices.get(name)
+        named.append(f"{name}={shown}" + (f" ({' or '.join(choices)})" if choices else ""))
     return f"Options of {method}, by default {' '.join(named)}"
 
 
 def check_starts(method: str) -> None:
     """OptionError where a method has no map from token to token, so that there is nothing to explain from a token."""
-    from heedmap.methods import METHODS
-
     if not starts(method):
         known = ", ".join(name for name in METHODS if starts(name))
         raise OptionError(f"{method} does not tell what one token draws from another; these methods do: {known}")
@@ -93,14 +87,10 @@ def check_starts(method: str) -> None:
 
 def starts(method: str) -> bool:
     """Whether a method can explain from a token."""
-    from heedmap.methods import METHODS
-
     return METHODS[method].prepare is not None
 
 
 def _parsed(text: str) -> dict[str, object]:
-    from heedmap.methods.written import parse_options
-
     if len(text) > LETTERS:
         raise OptionError(f"the options have {len(text):,} characters; the page takes up to {LETTERS}")
     try:
@@ -109,33 +99,16 @@ def _parsed(text: str) -> dict[str, object]:
         raise OptionError(f"{error}; write options as KEY=VALUE, with spaces between") from error
 
 
-def _option(name: str, default: object, choices: tuple[str, ...]) -> str:
-    import json
-
-    shown = default if isinstance(default, str) else json.dumps(default)
-    return f"{name}={shown}" + (f" ({' or '.join(choices)})" if choices else "")
-
-
-MOST_TOKENS = 2048
-"""Of a stream: a whole map has as many rows as columns."""
-WRITTEN = re.compile(r"(\w{1,60}):(\d{1,6}(?:,\d{1,6}){0,63})", re.ASCII)
-
-
 @dataclass(frozen=True)
 class Start:
-    """Tokens of a segment, such as those of one word.
-
-    Attributes:
-        segment: its name.
-        tokens: their indices in it.
-    """
+    """Tokens of a segment, such as those of one word: its name, and their indices in it."""
 
     segment: str
     tokens: tuple[int, ...]
 
 
 def start(text: str) -> Start | None:
-    """What ``data-start`` of a button says, see :mod:`heedmap.render.clickable`; None of ``""``; else InputError."""
+    """What ``data-start`` of a button says, see :mod:`heedmap.render.views`; None of ``""``; else InputError."""
     if not text:
         return None
     match = WRITTEN.fullmatch(text) if isinstance(text, str) else None

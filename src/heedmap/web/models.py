@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from heedmap.errors import TimeLimitError, UnknownNameError
+from heedmap.models.model import Model
 from heedmap.models.names import PREFIX, shipped
-
-if TYPE_CHECKING:
-    from heedmap.models.model import Model
 
 Result = TypeVar("Result")
 
@@ -24,6 +22,10 @@ class Tell(Protocol):
 
     def __call__(self, words: str, done: int = ..., of: int = ..., /) -> None:
         """In words, and where it is known how many passes of how many are done."""
+
+
+def untold(words: str, done: int = 0, of: int = 0, /) -> None:
+    """Tells nobody."""
 
 
 _HERE = threading.local()
@@ -64,7 +66,7 @@ class Models:
         """All that can be asked for."""
         return tuple(self._seats)
 
-    def use(self, name: str, work: Callable[[Model], Result], tell: Tell = lambda *_: None) -> Result:
+    def use(self, name: str, work: Callable[[Model], Result], tell: Tell = untold) -> Result:
         """``work(subject)`` of a model, in the thread in which alone that model is used.
 
         Args:

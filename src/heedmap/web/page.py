@@ -10,15 +10,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from heedmap.common.extras import library
+from heedmap.methods import METHODS
+from heedmap.methods.cards import CARDS
 from heedmap.render.html import macro
 from heedmap.web import parts
-from heedmap.web.actions import Actions, Events, answers_of
-from heedmap.web.fields import Fields, as_uploaded, listed
+from heedmap.web.actions import Actions, Events, Fields, answers_of, as_uploaded
 from heedmap.web.form_inputs import Takes, offered, read_sample
-from heedmap.web.handlers import Exchange, Handlers, attempt
+from heedmap.web.handlers import Exchange, Handlers, Turn, attempt
 from heedmap.web.method_options import options_label, way
 from heedmap.web.results import Result, Results, links
-from heedmap.web.turns import Turn
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -34,15 +34,7 @@ FIRST, OTHER = "generic", "rollout"
 
 
 def page(handlers: Handlers, results: Results) -> Blocks:
-    """The page, not yet served.
-
-    Args:
-        handlers: what is done.
-        results: where explanations are kept to be downloaded.
-
-    Raises:
-        MissingLibraryError: Gradio is not installed.
-    """
+    """The page, not yet served; ``results`` keep explanations to be downloaded. MissingLibraryError: Gradio is not installed."""
     gr = library("gradio", "app", "the page needs")
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, KEPT_SECONDS)) as blocks:
         _Page(gr, handlers, results).build(blocks)
@@ -129,7 +121,7 @@ class _Page:
             self.beside = gr.Dropdown(list(names), value=names[0], label="Other model", elem_id="other-model")
             self.two = gr.Button("Compare the models", elem_id="beside")
         with gr.Accordion("A table of your own samples", open=False, elem_id="own"):
-            gr.HTML(parts.table_hint(self.handlers.limits.rows))
+            gr.HTML(macro("web.table_hint", self.handlers.limits.rows))
             with gr.Row():
                 button = as_uploaded(gr, gr.UploadButton)
                 self.own = button("Choose files", file_count="multiple", elem_id="own-files", min_width=120)
@@ -145,7 +137,7 @@ class _Page:
         self.choice = gr.Radio(value=None if opened is None else 0, elem_id="answers", **answers)
         said = "" if opened is None else parts.answer(opened.asked.predictions.answers)
         self.answer = gr.HTML(said, elem_id="answer", **_pressed())
-        shown = parts.hint(first, bool(listed(first))) if opened is None else opened.result.html()
+        shown = parts.hint(first) if opened is None else opened.result.html()
         self.shown = gr.HTML(shown, elem_id="result", **_pressed())
         kept = "" if opened is None else links(self.results.keep(opened.result))
         self.files = gr.HTML(kept, elem_id="files", elem_classes="heedmap-files")
@@ -161,7 +153,7 @@ class _Page:
         ask = {"fn": acts["ask"], "inputs": [self.turn, *fields.inputs], "outputs": answers, **self.shared}
         # Gradio's lists tell of an input whenever they are left, of a change only when there was one.
         edit = [self.old, self.new, self.region]
-        chosen_model = [*fields.outputs, *answers, self.every, self.against, self.samples, *edit]
+        chosen_model = [*fields.of_row, fields.more, *answers, self.every, self.against, self.samples, *edit]
         fields.model.change(acts["choose"], [self.turn, fields.model], chosen_model, api_name="choose", **self.shared)
         pick = acts["pick"], [self.turn, fields.model, fields.number], [self.message, *fields.of_sample]
         first = {"fn": acts["first"], "inputs": chosen, "outputs": pressed, "api_name": False, **explains}
@@ -228,9 +220,6 @@ def _pressed() -> dict[str, object]:
 
 def _methods() -> list[tuple[str, str]]:
     """What is shown → name: fast methods first."""
-    from heedmap.methods import METHODS
-    from heedmap.methods.cards import CARDS
-
     names = sorted(METHODS, key=lambda name: CARDS[name].is_slow)
     return [(f"{name} (slow)" if CARDS[name].is_slow else name, name) for name in names]
 

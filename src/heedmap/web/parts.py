@@ -5,31 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 from markupsafe import Markup
+from PIL.Image import Image
 
 from heedmap.common.printable import number, percent, visible
+from heedmap.data.explanation import ExplanationData
+from heedmap.data.picture import Picture
 from heedmap.models.edits import plain
 from heedmap.models.predictions import Prediction
-from heedmap.render.html import fragment, in_themes, macro
+from heedmap.render.html import css_box, fragment, in_themes, macro
 from heedmap.render.naming import called
-from heedmap.render.outlines import LEAST, MOST
-from heedmap.render.overlay import muted
-from heedmap.render.panels import free_corners
+from heedmap.render.overlay import LEAST_SIDE, MOST_SIDE, muted
+from heedmap.render.panels import corners, free_corners
 from heedmap.render.sample import sample
 from heedmap.render.scale import MUTE, Scale, token_scale
 from heedmap.render.scale import theme as themed
-from heedmap.web.form_inputs import offered
+from heedmap.web.form_inputs import TableRow, offered
 from heedmap.web.form_inputs import sample as sample_of
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from heedmap.data.explanation import ExplanationData
-    from heedmap.data.picture import Box, Picture
-    from heedmap.web.tables import TableRow
 
 NARROW = 2.0
 """Inches of a picture on a narrow page, where letters are as those of names in a figure."""
@@ -38,17 +33,14 @@ THUMB = 96
 NO_SCALES: Mapping[str, Scale] = MappingProxyType({})
 
 
-def hint(model: str, samples: bool) -> str:
+def hint(model: str) -> str:
     """What to do next, before anything was explained."""
-    return macro("web.hint", model, samples)
+    return macro("web.hint", model, bool(offered(model)))
 
 
 def samples(model: str, chosen: int | None = None) -> str:
-    """The samples of a model as buttons, each a small picture or a text; ``""`` where there are none.
-
-    Args:
-        model: its name.
-        chosen: the number of the one that is shown.
+    """The samples of a model as buttons, each a small picture or a text, the one of number ``chosen`` pressed; ``""`` where there
+    are none.
     """
     listed = [(number, sample_of(model, number)) for number in offered(model)]
     shown = [(number, material.name.partition(": ")[2], _small(material.picture)) for number, material in listed]
@@ -72,11 +64,6 @@ def table(rows: Sequence[TableRow]) -> str:
     return fragment(macro("web.table", shown))
 
 
-def table_hint(most: int) -> str:
-    """What a table can be made of."""
-    return macro("web.table_hint", most)
-
-
 def framed(picture: Picture | None, choice: Prediction) -> Picture | None:
     """``picture`` with the box of ``choice``, where it has one, as its frame, in shares of the original."""
     if picture is None:
@@ -88,7 +75,7 @@ def seen(picture: Picture | None) -> Image | None:
     """``picture`` of a page's size, to lay maps on, with no object drawn: they lie on the maps."""
     if picture is None:
         return None
-    return cast("Image", replace(picture.fitted(LEAST, MOST), frames={}))  # overlay takes Pictures too
+    return cast("Image", replace(picture.fitted(LEAST_SIDE, MOST_SIDE), frames={}))  # overlay takes Pictures too
 
 
 def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int | None) -> Markup:
@@ -104,11 +91,11 @@ def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int 
     boxes = [(n, choice, picture.share(choice.box)) for n, choice in enumerate(choices) if choice.box is not None]
     boxes.sort(key=lambda box: box[0] == chosen)  # whose name has the best place
     width, height = picture.image.size
-    edges = [(left * width, top * height, right * width, bottom * height) for _, _, (left, top, right, bottom) in boxes]
-    corners = free_corners(edges, [plain(choice.label) for _, choice, _ in boxes], picture, NARROW)
+    edges = [corners(box, picture.image.size) for _, _, box in boxes]
+    places = free_corners(edges, [plain(choice.label) for _, choice, _ in boxes], picture, NARROW)
     placed = [
-        (n, plain(choice.label), str(choice), _placed(box), f"left:{x / width:.3%};top:{y / height:.3%}")
-        for (n, choice, box), (x, y) in zip(boxes, corners, strict=True)
+        (n, plain(choice.label), str(choice), css_box(box), f"left:{x / width:.3%};top:{y / height:.3%}")
+        for (n, choice, box), (x, y) in zip(boxes, places, strict=True)
     ]
     return macro("web.objects", sorted(placed), chosen)
 
@@ -131,7 +118,7 @@ def relevant_boxes(
     segment = next((segment for segment in explanation.segments.values() if segment.kind == "boxes"), None)
     if picture is None or picture.boxes is None or segment is None:
         return Markup()
-    image, drawn = picture.fitted(LEAST, MOST).image.convert("RGB"), sample(segment)
+    image, drawn = picture.fitted(LEAST_SIDE, MOST_SIDE).image.convert("RGB"), sample(segment)
     used = scales.get(segment.name) or token_scale(segment, drawn)
     places = [tuple(map(float, place)) for place in picture.boxes]
     things = []
@@ -143,7 +130,7 @@ def relevant_boxes(
     both = in_themes(lambda theme: muted(image, MUTE, themed(theme)))
     # Small ones lie above large ones.
     large_first = sorted(things, key=lambda thing: -(thing[0][2] - thing[0][0]) * (thing[0][3] - thing[0][1]))
-    shown = [(attributes, name, border, _placed(box)) for box, attributes, name, border in large_first]
+    shown = [(attributes, name, border, css_box(box)) for box, attributes, name, border in large_first]
     about = f"places of {called(segment.name)}"
     return fragment(macro("web.stack", both, "the picture of the boxes", about, shown))
 
@@ -161,8 +148,3 @@ def _small(picture: Image | None) -> Image | None:
     small = picture.convert("RGB")
     small.thumbnail((THUMB, THUMB))
     return small
-
-
-def _placed(box: Box) -> str:
-    left, top, right, bottom = box
-    return f"left:{left:.3%};top:{top:.3%};width:{right - left:.3%};height:{bottom - top:.3%}"
