@@ -81,24 +81,23 @@ def not_finite(attentions: Sequence[Attention]) -> str:
     """Where NaN or infinity first appears among what attentions read and make, and what to do; empty where it does not."""
     for attention in attentions:
         for name, tensor in (("queries", attention.query), ("keys", attention.key), ("values", attention.value)):
-            if tensor is not None and not _is_finite(tensor):
+            if fault := _fault(tensor):
                 return (
-                    f"the {name} of attention {attention.index}, called at {attention.place}, hold {_what(tensor)} before it "
+                    f"the {name} of attention {attention.index}, called at {attention.place}, hold {fault} before it "
                     "has done anything; look for it in the input, the weights, or the layers before (half precision? a mask?)"
                 )
         for name, tensor in (("softmax", attention.probs), ("output", attention.out)):
-            if tensor is not None and not _is_finite(tensor):
+            if fault := _fault(tensor):
                 return (
-                    f"the {name} of attention {attention.index}, called at {attention.place}, holds {_what(tensor)}, though its "
+                    f"the {name} of attention {attention.index}, called at {attention.place}, holds {fault}, though its "
                     "values hold none; look at its scores, its mask (a query that may look nowhere? the least number of another "
                     "dtype?) and its dtype"
                 )
     return ""
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor.detach()).all())
-
-
-def _what(tensor: Tensor) -> str:
+def _fault(tensor: Tensor | None) -> str:
+    """What a tensor holds that is not finite; empty: nothing."""
+    if tensor is None or bool(torch.isfinite(tensor.detach()).all()):
+        return ""
     return "NaN" if bool(torch.isnan(tensor.detach()).any()) else "infinity"

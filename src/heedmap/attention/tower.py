@@ -74,12 +74,7 @@ def record(
     Raises:
         AttentionError, GradientError, InputError: see :func:`heedmap.attention.forward.record`; of the whole model.
     """
-    refused: HeedmapError | None = None
-    try:
-        given.batch_size(inputs, batch)
-    except InputError as error:  # of unequal batches: the first recorder cannot be asked
-        refused = error
-    known = proved(model)
+    refused, known = _refusal(inputs, batch), proved(model)
     kind, told = ("the first recorder refuses", key_of(inputs, batch, check)), _told(inputs)
     if whole and known.get(kind) == told:
         recording = _by_numbers(model, inputs, batch, check, mixers, None, known)
@@ -126,6 +121,15 @@ def _told(inputs: Mapping[str, Any]) -> Any:
 
 def _bytes(tensor: Tensor) -> int:
     return hash(tensor.detach().flatten().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+
+
+def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
+    """Why the first recorder cannot be asked: the inputs are of unequal batches."""
+    try:
+        given.batch_size(inputs, batch)
+    except InputError as error:
+        return error
+    return None
 
 
 def _by_numbers(
