@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from heedmap.errors import HeedmapError
-from heedmap.evaluate.harness.folder import SUMMARY, RunFolder, read_summary
-from heedmap.evaluate.harness.page import row_of, verdict
+from heedmap.evaluate.folder import SUMMARY, RunFolder, read_summary, row_of, verdict
 from heedmap.models.loader import load
 from heedmap.packaged import fetch
 from heedmap.zoo.dataset import answered

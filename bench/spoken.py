@@ -21,8 +21,8 @@ from scipy.stats import rankdata
 
 import heedmap
 from heedmap import Subject
-from heedmap.evaluate.metrics.evidence import patch_evidence
-from heedmap.evaluate.metrics.statistics import interval
+from heedmap.evaluate.evidence import patch_evidence
+from heedmap.evaluate.statistics import interval
 from heedmap.zoo import samples as zoo_samples
 from heedmap.zoo.material import right_ones
 from heedmap.zoo.samples import GRID, TELLING

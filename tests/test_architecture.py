@@ -26,9 +26,8 @@ from heedmap.cli.options import ModelOptions
 from heedmap.datasets.opening import READERS, open_data
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError
+from heedmap.evaluate.evaluation import EvaluationPlan, contenders, run
 from heedmap.evaluate.experiments.sanity import Sanity
-from heedmap.evaluate.harness.protocol import contenders
-from heedmap.evaluate.harness.run import EvaluationPlan, run
 from heedmap.methods import METHODS, Method
 from heedmap.methods.cards import CARDS, Card
 from heedmap.methods.run import RelevanceRows, TargetView

@@ -36,15 +36,14 @@ from conformance.tiny_models import AMONG_WORDS
 from heedmap.datasets.sample import Rationale, Sample
 from heedmap.errors import HeedmapError
 from heedmap.evaluate import experiments
-from heedmap.evaluate.experiments.comparing import compare
+from heedmap.evaluate.evaluation import MethodSpec
+from heedmap.evaluate.experiments.choosing import compare, recommend
 from heedmap.evaluate.experiments.detection import Detection
 from heedmap.evaluate.experiments.fidelity import Fidelity
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.experiments.rationales import Rationales
-from heedmap.evaluate.experiments.recommend import recommend
 from heedmap.evaluate.experiments.sanity import Sanity
 from heedmap.evaluate.experiments.segmentation import Segmentation
-from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 from heedmap.models import answers, batching, edits, predictions

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 import heedmap
 from heedmap import Subject
-from heedmap.evaluate.metrics.evidence import pointing, share
+from heedmap.evaluate.evidence import pointing, share
 from heedmap.packaged import fetch
 from known.reactions import centre, unmarked
 from known.rows import Row, kept, read

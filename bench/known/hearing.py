@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import heedmap
 from heedmap import Explanation, Subject
 from heedmap.errors import UnfollowedAttentionError
-from heedmap.evaluate.metrics.evidence import pointing, share
+from heedmap.evaluate.evidence import pointing, share
 from heedmap.methods.cards import CARDS
 from heedmap.models.media import read_audio
 from heedmap.packaged import fetch

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 import heedmap
 from heedmap import Subject
 from heedmap.errors import UnfollowedAttentionError
-from heedmap.evaluate.metrics.evidence import pointing, share, word_evidence
+from heedmap.evaluate.evidence import pointing, share, word_evidence
 from heedmap.methods.cards import CARDS
 from heedmap.packaged import fetch
 from heedmap.targets import NextToken, Similarity, Target

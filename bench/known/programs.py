@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 import heedmap
 from heedmap.errors import UnfollowedAttentionError
-from heedmap.evaluate.metrics.evidence import share
+from heedmap.evaluate.evidence import share
 from known.rows import Row, kept, read, refused
 
 WEIGHTS = Path(__file__).parent / "programs.safetensors"

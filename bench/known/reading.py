@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import heedmap
 from heedmap.errors import UnfollowedAttentionError
-from heedmap.evaluate.metrics.evidence import pointing, share
+from heedmap.evaluate.evidence import pointing, share
 from known import decimer
 from known.decimer import CELLS, START, Decimer
 from known.drawn import Drawing, draw, drawn_at, inked, offsets

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import heedmap
-from heedmap.evaluate.metrics.statistics import interval
+from heedmap.evaluate.statistics import interval
 from known.rows import Row
 
 PAPER = "generic"

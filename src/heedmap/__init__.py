@@ -23,11 +23,11 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.engine.heads import heads as heads
     from heedmap.engine.planning import Plan as Plan
     from heedmap.errors import HeedmapError as HeedmapError
-    from heedmap.evaluate.experiments.comparing import Comparison as Comparison
-    from heedmap.evaluate.experiments.comparing import compare as compare
-    from heedmap.evaluate.experiments.recommend import recommend as recommend
-    from heedmap.evaluate.harness.protocol import MethodSpec as MethodSpec
-    from heedmap.evaluate.metrics.ranking import Recommendation as Recommendation
+    from heedmap.evaluate.evaluation import MethodSpec as MethodSpec
+    from heedmap.evaluate.experiments.choosing import Comparison as Comparison
+    from heedmap.evaluate.experiments.choosing import compare as compare
+    from heedmap.evaluate.experiments.choosing import recommend as recommend
+    from heedmap.evaluate.ranking import Recommendation as Recommendation
     from heedmap.explanation import Explanation as Explanation
     from heedmap.methods import METHODS as METHODS
     from heedmap.methods import Method as Method
@@ -79,11 +79,11 @@ _HOMES = {
     "side_by_side": "heedmap.render.figure",
     "comparison_page": "heedmap.render.page",
     "explanation_fragment": "heedmap.render.page",
-    "compare": "heedmap.evaluate.experiments.comparing",
-    "Comparison": "heedmap.evaluate.experiments.comparing",
-    "MethodSpec": "heedmap.evaluate.harness.protocol",
-    "recommend": "heedmap.evaluate.experiments.recommend",
-    "Recommendation": "heedmap.evaluate.metrics.ranking",
+    "compare": "heedmap.evaluate.experiments.choosing",
+    "Comparison": "heedmap.evaluate.experiments.choosing",
+    "MethodSpec": "heedmap.evaluate.evaluation",
+    "recommend": "heedmap.evaluate.experiments.choosing",
+    "Recommendation": "heedmap.evaluate.ranking",
     "run": "heedmap.scale.run",
     "open_run": "heedmap.scale.opened",
     "Run": "heedmap.scale.opened",

@@ -11,9 +11,8 @@ from PIL import Image
 
 import heedmap
 from heedmap.cli import evaluate
+from heedmap.evaluate import evidence, masking
 from heedmap.evaluate.experiments import perturbation, rationales, sanity, segmentation
-from heedmap.evaluate.metrics import evidence
-from heedmap.evaluate.perturb import masking
 
 LIGHT = """
 import io, json, sys

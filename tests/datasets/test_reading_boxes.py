@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import heedmap
-from heedmap.datasets.disk import image_id
 from heedmap.datasets.features import open_features
+from heedmap.datasets.files import image_id
 from heedmap.errors import FileFormatError, InputError, MissingLibraryError, SampleError
 from heedmap.zoo.world import Shapes, regions
 

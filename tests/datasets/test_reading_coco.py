@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_masks
 
-from heedmap.datasets.coco import open_coco
-from heedmap.datasets.images import decoded
+from heedmap.datasets.coco import decoded, open_coco
 from heedmap.datasets.sample import Objects
 from heedmap.errors import FileFormatError, InputError, MissingLibraryError, SampleError
 from heedmap.zoo.world import Shapes, write_coco

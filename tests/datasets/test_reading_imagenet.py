@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heedmap.datasets.folder import open_folder
-from heedmap.datasets.imagenet_segmentation import open_imagenet_segmentation
+from heedmap.datasets.imagenet import open_folder, open_imagenet_segmentation
 from heedmap.datasets.sample import Foreground, RightAnswers
 from heedmap.errors import FileFormatError, InputError, SampleError
 

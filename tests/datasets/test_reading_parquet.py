@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from heedmap.datasets import parquet
-from heedmap.datasets.parquet import open_table
+from heedmap.datasets import tables
 from heedmap.datasets.sample import Foreground, RightAnswers
+from heedmap.datasets.tables import open_table
 from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
 
 
@@ -97,7 +97,7 @@ def test_one_answer_needs_no_list(tmp_path, answer):
 
 
 def _many(folder, monkeypatch, at_once):
-    monkeypatch.setattr(parquet, "AT_ONCE", at_once)
+    monkeypatch.setattr(tables, "AT_ONCE", at_once)
     for number, count in enumerate((7, 0, 5)):
         texts = [f"{number} {row} " + "x" * 50 for row in range(count)]
         columns = {"text": pa.array(texts, pa.string()), "label": pa.array([row for row in range(count)], pa.int64())}

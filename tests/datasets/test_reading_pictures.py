@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heedmap.datasets.images import mask, picture
+from heedmap.datasets.files import mask, picture
 from heedmap.errors import SampleError
 
 

@@ -14,8 +14,8 @@ from heedmap.cli.main import app
 from heedmap.common.ranks import spearman
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError
-from heedmap.evaluate.experiments.comparing import compare
-from heedmap.evaluate.harness.protocol import contenders
+from heedmap.evaluate.evaluation import contenders
+from heedmap.evaluate.experiments.choosing import compare
 from heedmap.zoo import world
 
 RUN = CliRunner()

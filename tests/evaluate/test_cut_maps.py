@@ -8,20 +8,22 @@ import torch
 from sklearn.metrics import accuracy_score, jaccard_score
 
 from heedmap.errors import MissingLibraryError, SampleError
-from heedmap.evaluate.metrics.evidence import (
+from heedmap.evaluate.evidence import (
     AREAS,
     CUTS,
     areas,
     average_precision,
     checked,
     cut,
+    listed,
+    meant,
     overlap,
     patch_evidence,
+    plain,
     pointing,
     share,
     upsampled,
 )
-from heedmap.evaluate.metrics.words import listed, meant, plain
 
 EVERYWHERE = np.ones((96, 96), dtype=bool)
 CORNER = np.zeros((96, 96), dtype=bool)

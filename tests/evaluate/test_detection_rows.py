@@ -15,11 +15,10 @@ from transformers import DetrImageProcessor
 import heedmap
 from heedmap.datasets.sample import Foreground, Found, Objects, Sample
 from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.coco import encoded
+from heedmap.evaluate.evaluation import EvaluationPlan, MethodSpec, run
 from heedmap.evaluate.experiments import detection
 from heedmap.evaluate.experiments.detection import Detection, _box_overlap, _object_of, _probabilities, _unpadded
-from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.harness.run import EvaluationPlan, run
-from heedmap.evaluate.metrics.coco import encoded
 from heedmap.models.kinds import KINDS
 from heedmap.models.model import Model
 from heedmap.models.processors import Processors

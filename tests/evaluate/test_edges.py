@@ -9,13 +9,11 @@ import torch
 
 import heedmap
 from heedmap.errors import InputError, OptionError, UnknownNameError
-from heedmap.evaluate.answer import explained, inputs_of, maps_of
-from heedmap.evaluate.edges import sobel
+from heedmap.evaluate.answer import explained, inputs_of, maps_of, sobel
+from heedmap.evaluate.evaluation import contender, contenders
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.experiments.segmentation import Segmentation
-from heedmap.evaluate.harness.protocol import contender, contenders
-from heedmap.evaluate.perturb.randomness import blocks, cascade
-from heedmap.evaluate.trial import FixedPrediction
+from heedmap.evaluate.trial import FixedPrediction, blocks, cascade
 from heedmap.zoo.dataset import answered, shown
 from heedmap.zoo.samples import MATERIALS
 

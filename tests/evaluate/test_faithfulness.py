@@ -4,17 +4,7 @@ import numpy as np
 import pytest
 
 from heedmap.common.ranks import spearman
-from heedmap.evaluate.metrics.faithfulness import (
-    NEGATIVE,
-    POSITIVE,
-    area,
-    change,
-    coefficient,
-    deletion,
-    overlap,
-    ranked,
-    saco,
-)
+from heedmap.evaluate.faithfulness import NEGATIVE, POSITIVE, area, change, coefficient, deletion, overlap, ranked, saco
 
 
 def sums(weights):

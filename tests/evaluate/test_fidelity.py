@@ -16,9 +16,9 @@ from heedmap.cli.main import app
 from heedmap.datasets.sample import RightAnswers, Said, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import explained, inputs_of
+from heedmap.evaluate.evaluation import contender
 from heedmap.evaluate.experiments.fidelity import Fidelity
-from heedmap.evaluate.harness.protocol import contender
-from heedmap.evaluate.perturb.masking import free_tokens, masked
+from heedmap.evaluate.masking import free_tokens, masked
 from heedmap.evaluate.scoring import scorer_of
 from heedmap.zoo.dataset import masked as asked_while_masked
 

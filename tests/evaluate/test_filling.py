@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.main import app
 from heedmap.errors import InputError, OptionError, SampleError
+from heedmap.evaluate.evaluation import contender
 from heedmap.evaluate.experiments.perturbation import PRESETS, Perturbation
-from heedmap.evaluate.filling import blurred, donors_of, filled
-from heedmap.evaluate.harness.protocol import contender
-from heedmap.evaluate.metrics.faithfulness import between_curves, over_curve, symmetric_gain
-from heedmap.evaluate.metrics.statistics import ranks
+from heedmap.evaluate.faithfulness import between_curves, over_curve, symmetric_gain
+from heedmap.evaluate.masking import blurred, donors_of, filled
+from heedmap.evaluate.statistics import ranks
 from heedmap.targets import class_logits
 from heedmap.zoo.dataset import answered
 

@@ -8,9 +8,9 @@ import torch
 
 import heedmap
 from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.evaluation import contender
 from heedmap.evaluate.experiments.perturbation import PRESETS, Perturbation
-from heedmap.evaluate.filling import donors_of
-from heedmap.evaluate.harness.protocol import contender
+from heedmap.evaluate.masking import donors_of
 from heedmap.evaluate.scoring import MatchScorer
 from heedmap.targets import class_logits
 from heedmap.zoo.dataset import answered

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from heedmap.errors import MissingLibraryError
-from heedmap.evaluate.harness.page import _duration, notes, report, tables
-from heedmap.evaluate.metrics.statistics import ranks
+from heedmap.evaluate.folder import _duration, notes, report, tables
+from heedmap.evaluate.statistics import ranks
 
 
 def _summary(measures: int, agreement: bool = False) -> dict:

@@ -9,8 +9,8 @@ import torch
 
 import heedmap
 from heedmap.errors import InputError
-from heedmap.evaluate.answer import held, inputs_of
-from heedmap.evaluate.perturb.masking import filling, free_tokens, masked, real_tokens, repeated, spread
+from heedmap.evaluate.answer import held, inputs_of, repeated
+from heedmap.evaluate.masking import filling, free_tokens, masked, real_tokens, spread
 from heedmap.zoo.samples import MATERIALS
 
 MODELS = sorted(MATERIALS)

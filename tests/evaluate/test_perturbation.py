@@ -7,9 +7,10 @@ import torch
 import heedmap
 from heedmap.datasets.sample import Foreground, Match, RightAnswers, Sample
 from heedmap.errors import InputError, OptionError, SampleError
+from heedmap.evaluate.answer import repeated
+from heedmap.evaluate.evaluation import contender
 from heedmap.evaluate.experiments.perturbation import Perturbation
-from heedmap.evaluate.harness.protocol import contender
-from heedmap.evaluate.perturb.masking import repeated, without
+from heedmap.evaluate.masking import without
 from heedmap.evaluate.scoring import AnswerScorer, MatchScorer
 from heedmap.targets import class_logits
 from heedmap.zoo.dataset import answered

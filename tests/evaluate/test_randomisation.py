@@ -5,7 +5,7 @@ import torch
 
 import heedmap
 from heedmap.evaluate.answer import inputs_of
-from heedmap.evaluate.perturb.randomness import blocks, cascade
+from heedmap.evaluate.trial import blocks, cascade
 from heedmap.zoo.samples import MATERIALS
 
 MODELS = sorted(MATERIALS)

@@ -11,11 +11,10 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.main import app
 from heedmap.evaluate.answer import inputs_of
+from heedmap.evaluate.evaluation import MethodSpec
 from heedmap.evaluate.experiments.sanity import Sanity
-from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.metrics.faithfulness import complexity, rise
-from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
-from heedmap.evaluate.trial import FixedPrediction
+from heedmap.evaluate.faithfulness import complexity, rise
+from heedmap.evaluate.trial import FixedPrediction, blocks, cascade, noisy
 from heedmap.zoo.dataset import plain
 
 GENERIC, CHANCE = (MethodSpec(name, name) for name in ("generic", "random"))

@@ -13,17 +13,9 @@ import transformers as tr
 import heedmap
 from heedmap.datasets.sample import Rationale, RightAnswers, Sample
 from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.evaluation import MethodSpec
+from heedmap.evaluate.evidence import agreement, reasons, rebuilt, share_of, top_words, word_relevance, words_of_tokens
 from heedmap.evaluate.experiments.rationales import Rationales
-from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.metrics.words import (
-    agreement,
-    reasons,
-    rebuilt,
-    share_of,
-    top_words,
-    word_relevance,
-    words_of_tokens,
-)
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 

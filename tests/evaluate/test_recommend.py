@@ -13,11 +13,11 @@ from rich.console import Console
 import heedmap
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import AttentionError, InputError, OptionError, TargetError, UnknownNameError
-from heedmap.evaluate.experiments.recommend import _agreements, _trial, recommend
-from heedmap.evaluate.filling import filled
-from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
-from heedmap.evaluate.trial import FixedPrediction
+from heedmap.evaluate.evaluation import MethodSpec
+from heedmap.evaluate.experiments.choosing import _agreements, _trial, recommend
+from heedmap.evaluate.masking import filled
+from heedmap.evaluate.ranking import Recommendation, recommendation
+from heedmap.evaluate.trial import FixedPrediction, Mapped
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 from heedmap.targets import class_logits
@@ -396,7 +396,8 @@ def test_agreement_is_the_rank_correlation_of_the_maps():
     plain = [{spec.name: trial.maps(spec) for spec in specs} for trial in trials]
     maps = [[subject.explain(**one, method=name)["text"][0].double().numpy() for name in names] for one in inputs]
     expected = np.mean([spearmanr(*pair).statistic for pair in maps])
-    assert _agreements(trials, specs, plain) == {frozenset(names): pytest.approx(expected, abs=1e-6)}
+    mapped = [Mapped(trial, specs, maps) for trial, maps in zip(trials, plain, strict=True)]
+    assert _agreements(mapped) == {frozenset(names): pytest.approx(expected, abs=1e-6)}
     found = recommend(subject, inputs[:1], methods=["generic", MethodSpec("again", "generic")])
     assert found.agreement == pytest.approx(1)
     assert found.to_dict()["agreement"] == found.agreement

@@ -8,7 +8,8 @@ from torch import Tensor
 import heedmap
 from heedmap import Explanation
 from heedmap.errors import InputError
-from heedmap.evaluate.perturb.masking import free_tokens, repeated, upsampled, without
+from heedmap.evaluate.answer import repeated
+from heedmap.evaluate.masking import free_tokens, upsampled, without
 from heedmap.targets import class_logits
 from heedmap.zoo.samples import MATERIALS
 

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from heedmap.errors import MissingLibraryError
-from heedmap.evaluate.metrics.coco import KINDS, LOOSE, SETS, SIZES, Matches, encoded, judged, truth_of
+from heedmap.evaluate.coco import KINDS, LOOSE, SETS, SIZES, Matches, encoded, judged, truth_of
 
 SIDE = 140
 THRESHOLDS = {"0.2:0.95": np.linspace(0.2, 0.95, 16), "0.5:0.95": np.linspace(0.5, 0.95, 10)}

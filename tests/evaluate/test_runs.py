@@ -17,13 +17,12 @@ import heedmap
 from heedmap.cli.main import app
 from heedmap.datasets.sample import Sample
 from heedmap.errors import FileFormatError, InputError, OptionError, OutputError, SampleError
+from heedmap.evaluate.evaluation import EvaluationPlan, contender, contenders, crossed, fingerprint, measured, run
 from heedmap.evaluate.experiments.detection import Detection
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.experiments.segmentation import Segmentation
-from heedmap.evaluate.harness.folder import RunFolder, read_summary
-from heedmap.evaluate.harness.protocol import contender, contenders, crossed
-from heedmap.evaluate.harness.run import EvaluationPlan, fingerprint, measured, run
-from heedmap.evaluate.metrics.statistics import figures
+from heedmap.evaluate.folder import RunFolder, read_summary
+from heedmap.evaluate.statistics import figures
 from heedmap.zoo.dataset import ZooSamples, answered, first, shown
 from heedmap.zoo.evidence import KnownEvidence
 from heedmap.zoo.samples import MATERIALS

@@ -11,13 +11,11 @@ import heedmap
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
+from heedmap.evaluate.evaluation import MethodSpec
 from heedmap.evaluate.experiments.sanity import MORE, PARTS, Sanity
-from heedmap.evaluate.filling import donors_of, filled
-from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.metrics.faithfulness import saco
-from heedmap.evaluate.perturb.masking import without
-from heedmap.evaluate.perturb.randomness import noisy
-from heedmap.evaluate.trial import FixedPrediction
+from heedmap.evaluate.faithfulness import saco
+from heedmap.evaluate.masking import donors_of, filled, without
+from heedmap.evaluate.trial import FixedPrediction, noisy
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 from heedmap.zoo.dataset import plain

@@ -12,11 +12,10 @@ import heedmap
 from heedmap.datasets.sample import Foreground, Found, Objects, RightAnswers, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import seen_mask
+from heedmap.evaluate.evaluation import EvaluationPlan, MethodSpec, run
+from heedmap.evaluate.evidence import AREAS, patch_evidence
 from heedmap.evaluate.experiments import segmentation
 from heedmap.evaluate.experiments.segmentation import Segmentation
-from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.harness.run import EvaluationPlan, run
-from heedmap.evaluate.metrics.evidence import AREAS, patch_evidence
 from heedmap.models.processors import Processors
 from heedmap.zoo.dataset import shown
 from heedmap.zoo.world import SPLITS

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from heedmap.evaluate.metrics.statistics import Curve, Measure, figures, lines, of_values, ranks
+from heedmap.evaluate.statistics import Curve, Measure, figures, lines, of_values, ranks
 
 
 def _measure(values: dict[str, np.ndarray], higher: bool = True) -> Measure:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from heedmap.errors import OptionError
 from heedmap.evaluate.experiments.perturbation import PRESETS, preset_of
-from heedmap.evaluate.metrics.faithfulness import area, kept, removed
+from heedmap.evaluate.faithfulness import area, kept, removed
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,9 @@ import torch
 from PIL import Image
 
 from heedmap.datasets.sample import RightAnswers, Sample
+from heedmap.evaluate.evaluation import EvaluationPlan, contenders, run
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.experiments.sanity import Sanity
-from heedmap.evaluate.harness.protocol import contenders
-from heedmap.evaluate.harness.run import EvaluationPlan, run
 from heedmap.models.libraries import open_clip_subject, timm_subject
 
 

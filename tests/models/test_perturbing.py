@@ -3,8 +3,8 @@
 import pytest
 
 from heedmap.datasets.sample import RightAnswers, Sample
+from heedmap.evaluate.evaluation import contender
 from heedmap.evaluate.experiments.perturbation import Perturbation
-from heedmap.evaluate.harness.protocol import contender
 from heedmap.models import load
 
 from .test_explaining import GIVEN, noise

@@ -13,7 +13,7 @@ from rich.console import Console
 import heedmap
 from heedmap.data.explanation import Segment
 from heedmap.errors import InputError
-from heedmap.evaluate.perturb.masking import masked
+from heedmap.evaluate.masking import masked
 from heedmap.models.audio import laid_out, patches, sound_inputs
 from heedmap.render.sample import sample
 from heedmap.render.terminal import terminal

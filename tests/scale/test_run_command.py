@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import heedmap
 from heedmap.cli.main import app
-from heedmap.datasets.sources.opening import open_source
+from heedmap.datasets.opening import open_source
 from heedmap.scale.estimate import plan_run
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_sets import write_jsonl, write_parquet, write_saved, write_tar
 
-from heedmap.datasets.sources.opening import SOURCES, kinds, open_source
+from heedmap.datasets.opening import SOURCES, kinds, open_source
 from heedmap.errors import FileFormatError, InputError, OptionError, UnknownNameError
 
 TEXTS = [{"text": f"word {number}", "id": f"n{number}", "noise": number} for number in range(7)]

@@ -15,20 +15,18 @@ from heedmap.cli.main import app
 from heedmap.cli.zoo import read_figures
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError, MissingLibraryError, SampleError
-from heedmap.evaluate.answer import explained
-from heedmap.evaluate.harness import protocol
-from heedmap.evaluate.harness.folder import RunFolder, read_summary
-from heedmap.evaluate.harness.protocol import contenders
-from heedmap.evaluate.harness.run import EvaluationPlan, measured, run
-from heedmap.evaluate.metrics import evidence
-from heedmap.evaluate.metrics.evidence import cut, overlap
-from heedmap.evaluate.metrics.statistics import interval
+from heedmap.evaluate import evaluation, evidence
+from heedmap.evaluate.answer import explained_each
+from heedmap.evaluate.evaluation import EvaluationPlan, contenders, measured, run
+from heedmap.evaluate.evidence import cut, overlap
+from heedmap.evaluate.folder import RunFolder, read_summary
+from heedmap.evaluate.statistics import interval
 from heedmap.zoo.dataset import first
 from heedmap.zoo.evidence import ABLATED, AT_ONCE, EVEN, PRIOR, KnownEvidence, _judged, markdown, measure, verdict
 from heedmap.zoo.material import Evidence, KnownAnswer, right_ones
 from heedmap.zoo.samples import MATERIALS
 
-FAST = tuple(name for name in protocol.FAST if name not in AMONG_WORDS)
+FAST = tuple(name for name in evaluation.FAST if name not in AMONG_WORDS)
 """Of a pass or two, but for those of pictures among words."""
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -236,12 +234,12 @@ def test_samples_without_known_evidence_are_told():
 def test_a_method_that_does_not_fit_is_told(monkeypatch):
     subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
 
-    def refuse(subject, inputs, target, contender, seed):
+    def refuse(subject, inputs, targets, contender, seed):
         if contender.method == "rollout":
             raise InputError("it does not fit")
-        return explained(subject, inputs, target, contender, seed)
+        return explained_each(subject, inputs, targets, contender, seed)
 
-    monkeypatch.setattr("heedmap.zoo.evidence.explained", refuse)
+    monkeypatch.setattr("heedmap.zoo.evidence.explained_each", refuse)
     found = measure(subject, material, 3)
     assert found["refused"]["rollout"] == "it does not fit"
     assert set(found["refused"]) == {"rollout", *AMONG_WORDS}

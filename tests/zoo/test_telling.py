@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import heedmap
-from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.metrics.evidence import share
+from heedmap.evaluate.evaluation import MethodSpec
+from heedmap.evaluate.evidence import share
 from heedmap.models.names import folder_of
 from heedmap.zoo.evidence import measure, weights
 from heedmap.zoo.material import right_ones

@@ -146,7 +146,7 @@ class _Run:
     """One command at work."""
 
     def __init__(self, job: BatchJob, subject: Model) -> None:
-        from heedmap.evaluate.harness.run import fingerprint
+        from heedmap.evaluate.evaluation import fingerprint
 
         self.job, self.subject = job, subject
         self.common = [fingerprint(subject.model), job.wanted.method, job.wanted.settings]

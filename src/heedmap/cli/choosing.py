@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from heedmap.datasets.sample import Reader, Sample
-    from heedmap.evaluate.experiments.comparing import Comparison
-    from heedmap.evaluate.metrics.ranking import Recommendation
+    from heedmap.evaluate.experiments.choosing import Comparison
+    from heedmap.evaluate.ranking import Recommendation
     from heedmap.models.model import Model
     from heedmap.render.files import FigureLook
 
@@ -100,8 +100,8 @@ def compare(
     model.check()
     check_words(remove=(options.remove, FILLS))
     check_methods(options.method or ())
-    from heedmap.evaluate.experiments.comparing import compare as run
-    from heedmap.evaluate.harness.protocol import contenders
+    from heedmap.evaluate.evaluation import contenders
+    from heedmap.evaluate.experiments.choosing import compare as run
 
     chosen = contenders(options.method or COMPARED, crossed=True)
     wanted = parse_target(target)
@@ -159,8 +159,8 @@ def recommend(
     check_words(remove=(options.remove, FILLS))
     check_methods(options.method or ())
     reader = None if given else opened(source)
-    from heedmap.evaluate.experiments.recommend import recommend as run
-    from heedmap.evaluate.harness.protocol import contenders
+    from heedmap.evaluate.evaluation import contenders
+    from heedmap.evaluate.experiments.choosing import recommend as run
 
     chosen = contenders(options.method, crossed=True) if options.method else None
     wanted = parse_target(target)
@@ -202,7 +202,7 @@ def table(comparison: Comparison) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from heedmap.evaluate.experiments.comparing import FIGURES
+    from heedmap.evaluate.experiments.choosing import FIGURES
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("part", no_wrap=True)
@@ -220,7 +220,7 @@ def table(comparison: Comparison) -> Table:
 
 def legend() -> list[str]:
     """What the figures are."""
-    from heedmap.evaluate.experiments.comparing import FIGURES
+    from heedmap.evaluate.experiments.choosing import FIGURES
 
     return [f"  {name}: {about}" for name, about in FIGURES.items()]
 
@@ -254,7 +254,7 @@ def _figure(
 
 
 def _page(comparison: Comparison, name: str, picture: bytes) -> str:
-    from heedmap.evaluate.experiments.comparing import ARROWS
+    from heedmap.evaluate.experiments.choosing import ARROWS
     from heedmap.render.cautions import minded
     from heedmap.render.html import data_url, document, render
 
@@ -286,7 +286,7 @@ def _donors(subject: Model, remove: str, seed: int) -> tuple[Sample, ...]:
     """Samples whose words or boxes are put where tokens are taken away, from the zoo's own world."""
     if remove != "replace" or subject.kind_row.takes == ("image",):
         return ()
-    from heedmap.evaluate.filling import donors_of
+    from heedmap.evaluate.masking import donors_of
     from heedmap.zoo.dataset import plain
 
     try:
@@ -302,7 +302,7 @@ def _drawn(subject: Model, reader: Reader | None, seed: int) -> list[Mapping[str
     """Inputs of a data set, or else of the zoo's own world, drawn by the seed."""
     import numpy as np
 
-    from heedmap.evaluate.experiments.recommend import BUDGETS
+    from heedmap.evaluate.experiments.choosing import BUDGETS
     from heedmap.zoo.dataset import plain
 
     reader = reader or plain(subject)

@@ -8,7 +8,7 @@ from pathlib import Path
 from heedmap.models.names import LIBRARIES, PREFIX, shipped
 
 GROUPS = ("fast", "ablations", "all")
-"""Names for several methods at once, see ``heedmap.evaluate.harness.protocol``."""
+"""Names for several methods at once, see ``heedmap.evaluate.evaluation``."""
 
 
 def choices(*words: str) -> Callable[[str], list[str]]:
@@ -59,7 +59,7 @@ def data(incomplete: str) -> list[str]:
 
 def sources(incomplete: str) -> list[str]:
     """Kinds of data sets that a run reads, up to the colon before the path, and folders."""
-    from heedmap.datasets.sources.opening import kinds
+    from heedmap.datasets.opening import kinds
 
     return choices(*(f"{kind}:" for kind in kinds()))(incomplete) + _folders(incomplete)
 

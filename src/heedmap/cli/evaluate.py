@@ -25,7 +25,7 @@ from heedmap.common.advice import SHELL, said_for
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader
-    from heedmap.evaluate.harness.protocol import Evaluation
+    from heedmap.evaluate.evaluation import Evaluation
     from heedmap.models.model import Model
 
 PRESETS, SEGMENTS, WAYS = (
@@ -73,7 +73,7 @@ def perturbation(
     check_words(preset=(preset, PRESETS), segment=(segment, SEGMENTS), remove=(remove, WAYS))
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
-    from heedmap.evaluate.filling import donors_of
+    from heedmap.evaluate.masking import donors_of
     from heedmap.zoo.dataset import answered
 
     subject = run.model.load()
@@ -191,7 +191,7 @@ def rationales(
     reader = _checked(options, run)
     assert reader is not None, "--data has to be given"
     from heedmap.evaluate.experiments.rationales import Rationales
-    from heedmap.evaluate.filling import donors_of
+    from heedmap.evaluate.masking import donors_of
 
     donors = donors_of(reader, run.seed) if remove == "replace" else ()
     evaluation = Rationales(join=join, truth=truth, classes=classes, remove=remove, donors=donors)
@@ -216,7 +216,7 @@ def sanity(
     check_words(check=(check, CHECKS), remove=(remove, FILLS))
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.sanity import PARTS, Sanity
-    from heedmap.evaluate.filling import donors_of
+    from heedmap.evaluate.masking import donors_of
     from heedmap.zoo.dataset import plain
 
     subject = run.model.load()
@@ -271,9 +271,8 @@ def _measure(
     evaluation: Evaluation, subject: Model, reader: Reader, options: ExperimentOptions, run: RunOptions
 ) -> None:
     """Run the evaluation into ``options.out`` and print what it found."""
-    from heedmap.evaluate.harness.protocol import contenders, crossed
-    from heedmap.evaluate.harness.run import EvaluationPlan
-    from heedmap.evaluate.harness.run import run as measured
+    from heedmap.evaluate.evaluation import EvaluationPlan, contenders, crossed
+    from heedmap.evaluate.evaluation import run as measured
 
     out, samples = options.out, options.samples
     chosen = contenders(options.method or (), crossed(subject, reader), "image" in subject.kind_row.takes)
@@ -290,7 +289,7 @@ def _measure(
         return
     from rich.console import Console
 
-    from heedmap.evaluate.harness.page import notes, tables
+    from heedmap.evaluate.folder import notes, tables
 
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -447,7 +447,7 @@ def _is_glob(path: Path) -> bool:
 
 def _endings(role: str) -> list[str]:
     if role == "image":
-        from heedmap.datasets.images import SUFFIXES
+        from heedmap.datasets.files import SUFFIXES
 
         return sorted(SUFFIXES)
     return [".wav" if role == "audio" else ".npz"]

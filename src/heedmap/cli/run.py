@@ -27,7 +27,7 @@ from heedmap.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import RowSource
+    from heedmap.datasets.rows import RowSource
     from heedmap.scale.estimate import RunPlan
     from heedmap.scale.opened import Run
 
@@ -87,7 +87,7 @@ def run(
     show: OpenOption = False,
 ) -> None:
     """Explain every row of a data set into Parquet files, by several processes or machines if need be."""
-    from heedmap.datasets.sources.opening import open_source
+    from heedmap.datasets.opening import open_source
 
     wanted.check()
     options: dict[str, object] = {

@@ -6,21 +6,27 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
-from heedmap.datasets.disk import (
+import numpy as np
+
+from heedmap.common.extras import library
+from heedmap.datasets.files import (
     FilePath,
     chosen_subset,
     described,
     listed,
     needed_file,
     needed_folder,
+    picture,
     read_json,
     subset_of,
 )
-from heedmap.datasets.images import decoded, picture
 from heedmap.datasets.sample import Found, Objects, Sample
 from heedmap.errors import FileFormatError, SampleError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
 
 INSTANCES = "annotations/instances_{}.json"
 
@@ -50,17 +56,13 @@ class CocoAnnotation(TypedDict):
     id: Id
     category_id: Id
     bbox: list[float]
-    area: float
-    iscrowd: int
-    segmentation: object
+    area: NotRequired[float]
+    iscrowd: NotRequired[int]
+    segmentation: NotRequired[object]
 
 
 class Coco:
-    """A COCO data set; a sample is a picture, its key the picture's id.
-
-    Attributes:
-        keys, problems, description: see :class:`heedmap.datasets.sample.Reader`.
-    """
+    """A COCO data set, a :class:`~heedmap.datasets.sample.Reader`; a sample is a picture, its key the picture's id."""
 
     def __init__(self, instances: Path, images: Path) -> None:
         self._folder = images
@@ -94,12 +96,12 @@ class Coco:
 
     def _found(self, annotation: CocoAnnotation, image: CocoImage) -> Found:
         try:
-            mask = decoded(annotation["segmentation"], image["height"], image["width"])
+            mask = decoded(annotation.get("segmentation", []), image["height"], image["width"])
         except ValueError as error:
             raise SampleError(f"annotation {annotation['id']} of image {image['id']} is damaged: {error}") from error
         x, y, width, height = map(float, annotation["bbox"])
-        label = self._categories[annotation["category_id"]]
-        return Found(label, (x, y, width, height), mask, bool(annotation["iscrowd"]), float(annotation["area"]))
+        label, crowd = self._categories[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
+        return Found(label, (x, y, width, height), mask, crowd, float(annotation.get("area", width * height)))
 
     def _present(self, rows: Sequence[object]) -> dict[Id, CocoImage]:
         images: dict[Id, CocoImage] = {}
@@ -113,8 +115,7 @@ class Coco:
             if problem:
                 self.problems[key] = problem
             else:
-                name, width, height = row["file_name"], row["width"], row["height"]
-                images[row["id"]] = {"id": row["id"], "file_name": name, "width": width, "height": height}
+                images[row["id"]] = cast("CocoImage", row)
         return images
 
     def _add(self, annotation: object, number: int, known: Collection[Id | None]) -> None:
@@ -129,17 +130,7 @@ class Coco:
             del self._images[image]
             self.problems[str(image)] = f"{name} {problem}"
         elif not problem:
-            width, height = fields["bbox"][2:]
-            self._annotations[image].append(
-                {
-                    "id": fields["id"],
-                    "category_id": fields["category_id"],
-                    "bbox": fields["bbox"],
-                    "area": fields.get("area", width * height),
-                    "iscrowd": fields.get("iscrowd", 0),
-                    "segmentation": fields.get("segmentation", []),
-                }
-            )
+            self._annotations[image].append(cast("CocoAnnotation", fields))
 
     def _annotation_problem(self, fields: Mapping[str, object]) -> str:
         box = fields.get("bbox")
@@ -152,11 +143,7 @@ class Coco:
 
 
 def open_coco(
-    folder: FilePath,
-    *,
-    split: str | None = None,
-    instances: FilePath | None = None,
-    images: FilePath | None = None,
+    folder: FilePath, *, split: str | None = None, instances: FilePath | None = None, images: FilePath | None = None
 ) -> Coco:
     """Open a COCO data set.
 
@@ -208,3 +195,78 @@ def _image_problem(row: Mapping[str, object], number: int) -> tuple[str, str]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+# -- masks -------------------------------------------------------------------------------------------------------------
+
+
+def decoded(segmentation: object, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    """The mask of an annotation; all false where it has no polygon.
+
+    Args:
+        segmentation: polygons (lists of x y x y …), or run lengths: a mapping of ``size`` (height, width) and
+            ``counts``, a list, or COCO's compressed string.
+        height, width: of the image.
+
+    Raises:
+        ValueError: it is neither, or does not fit the image.
+    """
+    if isinstance(segmentation, Mapping):
+        return _of_runs(segmentation, height, width)
+    if not isinstance(segmentation, list):
+        raise ValueError(f"its segmentation is a {type(segmentation).__name__}; expected polygons or run lengths")
+    return _of_polygons(segmentation, height, width)
+
+
+def _of_polygons(polygons: Sequence[object], height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    if not polygons:
+        return np.zeros((height, width), dtype=bool)
+    for polygon in polygons:
+        _check_polygon(polygon, height, width)
+    coco = library("pycocotools.mask", "eval", "reading COCO polygons needs")
+    merged = coco.merge(coco.frPyObjects(polygons, height, width))
+    return _of_runs({**merged, "counts": merged["counts"].decode()}, height, width)
+
+
+def _check_polygon(polygon: object, height: int, width: int) -> None:
+    """What pycocotools takes for granted: a rectangle would be read as another thing, a huge number fill the memory."""
+    if (
+        not isinstance(polygon, list)
+        or len(polygon) < 6
+        or len(polygon) % 2
+        or not all(isinstance(n, int | float) for n in polygon)
+    ):
+        raise ValueError("a polygon is no list of x and y of three points or more")
+    for values, side in ((polygon[::2], width), (polygon[1::2], height)):
+        if not all(math.isfinite(value) and -side <= value <= 2 * side for value in values):
+            raise ValueError(f"a polygon goes far beyond the image, {width} × {height}")
+
+
+def _of_runs(coded: Mapping[str, object], height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    # pycocotools would leave memory that was never written in a mask whose runs are too short
+    counts = coded.get("counts")
+    runs = _uncompressed(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
+        raise ValueError("its run lengths are no list of whole numbers, nor COCO's compressed string")
+    size = coded.get("size")
+    if not isinstance(size, list | tuple) or list(size) != [height, width] or sum(runs) != height * width:
+        raise ValueError(f"its run lengths are of {sum(runs)} pixels, size {size}; the image has {height} × {width}")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape((height, width), order="F")
+
+
+def _uncompressed(text: str) -> list[int]:
+    """The run lengths of a compressed string: five bits a letter, the lowest first, the sixth where more follow.
+
+    From the fourth on, each is the difference to the one two before.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) if bits & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs

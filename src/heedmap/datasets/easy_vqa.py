@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.datasets.files import picture
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import FileFormatError, InputError, SampleError
 
@@ -28,23 +29,8 @@ COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SHAPES = ("circle", "rectangle", "triangle")
 ANSWERS = ("no", "yes", *SHAPES, *COLOURS)
 WORDS = (
-    *(
-        "a",
-        "color",
-        "contain",
-        "does",
-        "image",
-        "in",
-        "is",
-        "no",
-        "not",
-        "of",
-        "present",
-        "shape",
-        "the",
-        "there",
-        "what",
-    ),
+    *("a", "color", "contain", "does", "image", "in", "is", "no", "not"),
+    *("of", "present", "shape", "the", "there", "what"),
     *SHAPES,
     *COLOURS,
 )
@@ -73,12 +59,9 @@ def features(picture: UInt8[np.ndarray, "64 64 3"]) -> Float32[np.ndarray, "64 1
     return 1 - tiles.reshape(GRID**2, FEATURES).astype(np.float32) / 255
 
 
-def _places() -> Float32[np.ndarray, "64 4"]:
-    rows, columns = np.divmod(np.arange(GRID**2), GRID)
-    return np.stack([columns, rows, columns + 1, rows + 1], 1).astype(np.float32) / GRID
-
-
-PLACES = _places()
+_ROWS, _COLUMNS = np.divmod(np.arange(GRID**2), GRID)
+PLACES = np.stack([_COLUMNS, _ROWS, _COLUMNS + 1, _ROWS + 1], 1).astype(np.float32) / GRID
+"""x1 y1 x2 y2 of each box, from 0 to 1."""
 NAMES = tuple(f"row {number // GRID + 1} column {number % GRID + 1}" for number in range(GRID**2))
 
 
@@ -110,10 +93,9 @@ def kind_of(text: str, answer: str) -> str:
 
 
 class EasyVqa:
-    """Questions of easy-VQA; a sample is a question, its key split and number.
+    """Questions of easy-VQA, a :class:`~heedmap.datasets.sample.Reader`; a sample is a question, its key split and number.
 
     Attributes:
-        keys, problems, description: see :class:`heedmap.datasets.sample.Reader`.
         questions: of all samples.
     """
 
@@ -134,12 +116,8 @@ class EasyVqa:
         self.questions: Sequence[Question] = _questions(self._folder / "questions.json")
         self.keys: Sequence[str] = [f"{split}-{number}" for number in range(len(self.questions))]
         self.problems: Mapping[str, str] = {}
-        self.description: Mapping[str, object] = {
-            "kind": "easy-vqa",
-            "split": split,
-            "samples": len(self.keys),
-            "boxes": GRID**2,
-        }
+        told = {"kind": "easy-vqa", "split": split, "samples": len(self.keys), "boxes": GRID**2}
+        self.description: Mapping[str, object] = told
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -177,13 +155,7 @@ def _questions(path: Path) -> list[Question]:
 
 @lru_cache(maxsize=8192)
 def _read(path: Path) -> UInt8[np.ndarray, "64 64 3"]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise SampleError(f"the picture {path} cannot be read: {error}") from error
+    pixels = np.asarray(picture(path, f"the picture {path}"))
     if pixels.shape != (SIDE, SIDE, 3):
         raise SampleError(f"the picture {path} has {pixels.shape[1]} × {pixels.shape[0]} pixels, expected 64 × 64")
     return pixels

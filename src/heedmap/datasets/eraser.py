@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from heedmap.datasets.disk import FilePath, described, needed_file, needed_folder
+from heedmap.datasets.files import FilePath, described, needed_file, needed_folder, parsed
 from heedmap.datasets.sample import Rationale, Sample, Span
 from heedmap.errors import FileFormatError, InputError, SampleError
 
@@ -31,11 +30,7 @@ class Annotated:
 
 
 class Eraser:
-    """A part of an ERASER data set of single documents, such as the movie reviews; a sample's key is its annotation_id.
-
-    Attributes:
-        keys, problems, description: see :class:`heedmap.datasets.sample.Reader`.
-    """
+    """Documents, such as movie reviews, a :class:`~heedmap.datasets.sample.Reader`; a sample's key is its annotation_id."""
 
     def __init__(self, annotations: Path, documents: Path) -> None:
         self._documents = documents
@@ -81,11 +76,7 @@ class Eraser:
 
 
 def open_eraser(
-    folder: FilePath,
-    *,
-    split: str = "test",
-    annotations: FilePath | None = None,
-    documents: FilePath | None = None,
+    folder: FilePath, *, split: str = "test", annotations: FilePath | None = None, documents: FilePath | None = None
 ) -> Eraser:
     """Open a part of an ERASER data set.
 
@@ -113,16 +104,9 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield number, _parsed(line)
+                    yield number, parsed(line)
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is no UTF-8 text ({error}); fetch it again") from error
-
-
-def _parsed(line: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _annotated(evidences: Sequence[Sequence[Mapping[str, int | str]]], label: object) -> Annotated:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedmap.datasets.disk import (
+from heedmap.datasets.features import Features, open_features
+from heedmap.datasets.files import (
     FilePath,
     chosen_subset,
     described,
@@ -18,29 +19,15 @@ from heedmap.datasets.disk import (
     listed,
     needed_file,
     needed_folder,
+    picture,
     read_json,
     subset_of,
 )
-from heedmap.datasets.features import Features, open_features
-from heedmap.datasets.images import picture
 from heedmap.datasets.sample import RightAnswers, Sample, SampleInputs
 from heedmap.errors import OptionError, SampleError
 
 QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
 ANNOTATIONS = "v2_mscoco_{}_annotations.json"
-
-
-@dataclass(frozen=True)
-class Images:
-    """A folder of pictures.
-
-    Attributes:
-        folder: its path.
-        names: image id → file name.
-    """
-
-    folder: Path
-    names: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -59,21 +46,18 @@ class VqaQuestion:
 
 
 class VQA:
-    """A VQA v2 data set; a sample is a question, its key the question's id.
-
-    Attributes:
-        keys, problems, description: see :class:`heedmap.datasets.sample.Reader`.
-    """
+    """A VQA v2 data set, a :class:`~heedmap.datasets.sample.Reader`; a sample is a question, its key the question's id."""
 
     def __init__(
-        self, questions: Path, annotations: Path, images: Images | None, features: Features | None, scoring: str
+        self, questions: Path, annotations: Path, images: Path | None, features: Features | None, scoring: str
     ) -> None:
-        self._images, self._features, self._scoring = images, features, scoring
+        self._folder, self._features, self._scoring = images, features, scoring
+        self._pictures = {} if images is None else images_by_id(images)
         self._asked, self.problems = self._read(questions, annotations)
         self.keys: Sequence[str] = list(self._asked)
         self.description = described("vqa", (questions, annotations), len(self.keys), scoring=scoring)
         if images is not None:
-            self.description["images"] = images.folder.name
+            self.description["images"] = images.name
         if features is not None:
             self.description["features"] = dict(features.description)
 
@@ -91,9 +75,9 @@ class VQA:
 
     def _seen(self, image: str) -> SampleInputs:
         seen: SampleInputs = {}
-        if self._images is not None:
-            name = self._images.names[image]
-            seen["image"] = picture(self._images.folder / name, name)
+        if self._folder is not None:
+            name = self._pictures[image]
+            seen["image"] = picture(self._folder / name, name)
         if self._features is not None:
             seen["boxes"] = self._features.read(image)
         return seen
@@ -103,25 +87,34 @@ class VQA:
         asked: dict[str, VqaQuestion] = {}
         problems: dict[str, str] = {}
         for number, row in enumerate(listed(read_json(questions), "questions", questions)):
-            key, entry = _question(row, number, answers)
-            problem = entry if isinstance(entry, str) else self._problem(entry)
-            if key in asked:
+            fields = row if isinstance(row, dict) else {}
+            key = fields.get("question_id")
+            if not isinstance(key, int | str):
+                problems[f"row {number}"] = "no question_id"
+            elif str(key) in asked:
                 problems[f"{key} (row {number})"] = "its id was there before"
-            elif problem:
-                problems[key] = problem
-            elif isinstance(entry, VqaQuestion):
-                asked[key] = entry
+            elif isinstance(entry := self._question(fields, answers.get(str(key))), str):
+                problems[str(key)] = entry
+            else:
+                asked[str(key)] = entry
         return asked, problems
 
-    def _problem(self, asked: VqaQuestion) -> str:
-        if self._images is not None and asked.image not in self._images.names:
-            return f"image {asked.image} is not in {self._images.folder.name}"
+    def _question(self, fields: Mapping[str, object], given: tuple[str, ...] | None) -> VqaQuestion | str:
+        """What is asked, or else what is wrong."""
+        text, image = fields.get("question"), fields.get("image_id")
+        if not isinstance(text, str) or not text.strip() or not isinstance(image, int | str):
+            return "no question, or no image_id"
+        if not given:
+            return "no annotation" if given is None else "no answer in its annotation"
+        asked = VqaQuestion(text, image_id(image), given)
+        if self._folder is not None and asked.image not in self._pictures:
+            return f"image {asked.image} is not in {self._folder.name}"
         if self._features is not None and asked.image not in self._features.ids:
             why = self._features.problems.get(asked.image, "there are none of it")
             return f"image {asked.image} has no box features: {why}"
         if len(asked.answers) == 1 and self._scoring == "official":
             return "a single answer, which the official score makes 0; choose scoring='any'"
-        return ""
+        return asked
 
 
 def open_vqa(
@@ -159,7 +152,7 @@ def open_vqa(
     return VQA(
         needed_file(questions or Path(folder, QUESTIONS.format(subset)), "questions"),
         needed_file(annotations or Path(folder, ANNOTATIONS.format(subset)), "annotations"),
-        None if seen is None else Images(seen, images_by_id(seen)),
+        seen,
         None if features is None else open_features(features, names),
         scoring,
     )
@@ -178,20 +171,6 @@ def _slim(fields: dict[str, object]) -> object:
     if isinstance(answers, list) and isinstance(fields.get("question_id"), int | str):
         return str(fields["question_id"]), tuple(answer for answer in answers if isinstance(answer, str))
     return fields
-
-
-def _question(row: object, number: int, answers: Mapping[str, tuple[str, ...]]) -> tuple[str, VqaQuestion | str]:
-    """Its key, and what is asked or else what is wrong."""
-    fields = row if isinstance(row, dict) else {}
-    question, text, image = fields.get("question_id"), fields.get("question"), fields.get("image_id")
-    if not isinstance(question, int | str):
-        return f"row {number}", "no question_id"
-    if not isinstance(text, str) or not text.strip() or not isinstance(image, int | str):
-        return str(question), "no question, or no image_id"
-    given = answers.get(str(question))
-    if not given:
-        return str(question), "no annotation" if given is None else "no answer in its annotation"
-    return str(question), VqaQuestion(text, image_id(image), given)
 
 
 NUMBERS = {

@@ -5,19 +5,20 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, cast, overload
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
 from heedmap.attention.forward import output_of
+from heedmap.common.extras import library
 from heedmap.engine.explain import explain
 from heedmap.errors import InputError, TargetError
-from heedmap.evaluate.edges import edge_map
-from heedmap.evaluate.perturb.masking import repeated
 from heedmap.methods.cards import CHANCE, EDGES
 from heedmap.methods.method import count
 from heedmap.models.inputs import standard
+from heedmap.outputs import get
 from heedmap.targets import AnyTarget, Function, Similarity, Target, as_target, class_logits
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from heedmap.evaluate.harness.protocol import MethodSpec
+    from heedmap.evaluate.evaluation import MethodSpec
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.types import Given, TokenIds
@@ -97,85 +98,126 @@ def held(subject: Model, inputs: Mapping[str, object], target: AnyTarget = None)
     )  # it takes numbers as it takes logits
 
 
-@overload
-def explained(
-    subject: Model,
-    inputs: Mapping[str, object],
-    target: list[Target],
-    contender: MethodSpec,
-    seed: int,
-    keys: Sequence[str] | None = ...,
-    blank: Explanation | None = ...,
-) -> list[Explanation]:
-    """A list of targets: an explanation of each."""
-
-
-@overload
 def explained(
     subject: Model,
     inputs: Mapping[str, object],
     target: AnyTarget,
     contender: MethodSpec,
     seed: int,
-    keys: Sequence[str] | None = ...,
-    blank: Explanation | None = ...,
-) -> Explanation:
-    """One target, or None for the model's own default: its explanation."""
-
-
-def explained(
-    subject: Model,
-    inputs: Mapping[str, object],
-    target: AnyTarget | list[Target],
-    contender: MethodSpec,
-    seed: int,
     keys: Sequence[str] | None = None,
     blank: Explanation | None = None,
-) -> Explanation | list[Explanation]:
-    """The contender's explanation of a batch, for a list of targets a list.
+) -> Explanation:
+    """The contender's explanation of a batch.
 
     Args:
         subject: the model.
         inputs: what it is called with.
-        target: as for :func:`heedmap.explain`.
+        target: as for :func:`heedmap.explain`, one; None: the model's own default.
         contender: the method.
         seed: of chance, where the contender has none of its own.
-        keys: of the samples, by each of which chance draws for its sample and target; None: one draw for the whole batch.
-        blank: an explanation of inputs of the same form, for one target: what does not ask the model, edges and chance by
-            keys, is put on its segments, and the model does not run.
+        keys: of the samples, by each of which chance draws for its sample; None: one draw for the whole batch.
+        blank: an explanation of inputs of the same form: what does not ask the model, edges and chance by keys, is put on its
+            segments, and the model does not run.
 
     Raises:
         InputError: the contender is the picture's edges, and there is no picture.
         HeedmapError: the method cannot explain this.
     """
+    options = _options(contender, seed)
     if contender.method == EDGES:
-        result = blank or explain(subject, inputs, target=target, method=CHANCE)
-        known = standard(inputs, subject.renamed)
-        return [edge_map(each, known) for each in result] if isinstance(result, list) else edge_map(result, known)
-    if contender.method == CHANCE and "seed" in contender.options:
-        seed = count(contender.options, "seed", 0)
-    options = contender.options if contender.method != CHANCE else {**contender.options, "seed": seed}
+        blank = blank or explain(subject, inputs, target=target, method=CHANCE)
+        return edge_map(blank, standard(inputs, subject.renamed))
     if contender.method != CHANCE or keys is None:
         return explain(subject, inputs, target=target, method=contender.method, **options)
-    result = blank or explain(subject, inputs, target=target, method=CHANCE, **options)
-    if not isinstance(result, list):
-        return _drawn(result, keys, seed, 0)
-    return [_drawn(explanation, keys, seed, turn) for turn, explanation in enumerate(result)]
+    blank = blank or explain(subject, inputs, target=target, method=CHANCE, **options)
+    return _drawn(blank, keys, count(options, "seed", 0))
 
 
-def _drawn(explanation: Explanation, keys: Sequence[str], seed: int, turn: int) -> Explanation:
+def explained_each(
+    subject: Model, inputs: Mapping[str, object], targets: list[Target], contender: MethodSpec, seed: int
+) -> list[Explanation]:
+    """The explanation of each target, all from the same passes; arguments and errors as for :func:`explained`."""
+    if contender.method != EDGES:
+        return explain(subject, inputs, target=targets, method=contender.method, **_options(contender, seed))
+    known = standard(inputs, subject.renamed)
+    return [edge_map(each, known) for each in explain(subject, inputs, target=targets, method=CHANCE)]
+
+
+def _options(contender: MethodSpec, seed: int) -> Mapping[str, object]:
+    return {"seed": seed, **contender.options} if contender.method == CHANCE else contender.options
+
+
+def _drawn(explanation: Explanation, keys: Sequence[str], seed: int) -> Explanation:
     """Chance by keys: uniform numbers that depend neither on the batch nor on the padding, in each segment."""
-    seeds = [(seed, zlib.crc32(key.encode()), 1, turn) for key in keys]
-    segments = {
-        name: replace(segment, relevance=_uniform(segment.relevance, seeds).where(segment.positions >= 0, 0))
-        for name, segment in explanation.segments.items()
-    }
+    segments = {}
+    for name, segment in explanation.segments.items():
+        tokens = segment.relevance.shape[1]
+        rows = [np.random.default_rng((seed, zlib.crc32(key.encode()), 1, 0)).random(tokens) for key in keys]
+        uniform = torch.from_numpy(np.stack(rows)).to(segment.relevance.dtype)
+        segments[name] = replace(segment, relevance=uniform.where(segment.positions >= 0, 0))
     return replace(explanation, segments=segments)
 
 
-def _uniform(like: Float[Tensor, "batch tokens"], seeds: Sequence[Sequence[int]]) -> Float[Tensor, "batch tokens"]:
-    rows = [np.random.default_rng(seed).random(like.shape[1]) for seed in seeds]
-    return torch.from_numpy(np.stack(rows)).to(like.dtype)
+# -- the picture's own edges -------------------------------------------------------------------------------------------
+
+
+def sobel(picture: Float[np.ndarray, "channels rows columns"]) -> Float[np.ndarray, "rows columns"]:
+    """The length of the gradient by Sobel's filters, mean over the channels; beyond its edge the outermost pixels go on.
+
+    Raises:
+        MissingLibraryError: there is no scipy.
+    """
+    filtered = library("scipy.ndimage", "eval", "edges need").sobel
+    down, right = (np.stack([filtered(channel, axis=axis, mode="nearest") for channel in picture]) for axis in (0, 1))
+    return np.hypot(down, right).mean(0)
+
+
+def edge_map(explanation: Explanation, inputs: Mapping[str, object]) -> Explanation:
+    """The explanation with the edges of the picture, as the model is given it, in the place of relevance.
+
+    By no model: methods are often no better where the truth is known (Clark et al., XAI-TRIS, 2024).
+    A patch has the mean of its pixels, in float64 until the last; padding has none, nor do words and boxes: they are equal, and
+    go in an order that is drawn.
+
+    Args:
+        explanation: of any method, for the segments.
+        inputs: what the model was called with: ``pixel_values`` (batch, channels, rows, columns), and ``pixel_mask`` where
+            pictures are padded.
+
+    Raises:
+        InputError: there is no picture, or its patches form no grid over its pixels.
+    """
+    pixels = get(inputs, "pixel_values")
+    grid = explanation.segment("image").grid if "image" in explanation.segments else None
+    if grid is None or pixels is None or pixels.dim() != 4:
+        raise InputError(
+            f"{EDGES} are of a picture whose patches form a grid over pixel_values (batch, channels, rows, columns); "
+            f"the model has the segments {', '.join(explanation.segments)}"
+        )
+    segments = {}
+    for name, segment in explanation.segments.items():
+        relevance = torch.zeros_like(segment.relevance)
+        if name == "image":
+            patches = adaptive_avg_pool2d(_edges_of(pixels, get(inputs, "pixel_mask"))[:, None], grid).flatten(1)
+            relevance = patches.to(relevance).where(segment.positions >= 0, 0)
+        segments[name] = replace(segment, relevance=relevance)
+    return replace(explanation, segments=segments, method=EDGES, options={})
+
+
+def _edges_of(
+    pixels: Float[Tensor, "batch channels rows columns"], mask: Bool[Tensor, "batch rows columns"] | None
+) -> Float[Tensor, "batch rows columns"]:
+    """Of each picture without its padding, whose border is no edge of the picture."""
+    edges = torch.zeros(len(pixels), *pixels.shape[-2:], dtype=torch.float64)
+    for number, picture in enumerate(pixels.detach().cpu().double().numpy()):
+        real = np.ones(picture.shape[1:], dtype=bool) if mask is None else mask[number].cpu().numpy() != 0
+        rows, columns = np.flatnonzero(real.any(1)), np.flatnonzero(real.any(0))
+        inside = np.ix_(rows, columns)
+        edges[number][inside] = torch.from_numpy(sobel(picture[:, *inside]))
+    return edges
+
+
+# -- inputs and outputs ------------------------------------------------------------------------------------------------
 
 
 class AnySample(Protocol):
@@ -204,6 +246,16 @@ def as_given(inputs: object) -> Given:
 def tokenizer_of(subject: Model) -> PreTrainedTokenizerBase:
     """The tokenizer of a model that takes or says words; ModelLoadError where it has none."""
     return subject.processors.need(subject.tokenizer, "tokenizer", subject.name)
+
+
+def repeated(inputs: Mapping[str, object], batch: int, owners: Tensor) -> dict[str, object]:
+    """The inputs of the samples with these numbers, once for each time that a number is there."""
+    return {
+        name: value[owners.to(value.device)]
+        if isinstance(value, torch.Tensor) and value.dim() and len(value) == batch
+        else value
+        for name, value in inputs.items()
+    }
 
 
 def logits_of(subject: Model, inputs: Mapping[str, object]) -> Float[Tensor, "rows classes"]:
@@ -291,7 +343,7 @@ def maps_of(
     for many, numbers in alike.items():
         targets = [target_of([places[number][turn] for number in numbers]) for turn in range(many)]
         some = repeated(inputs, len(places), torch.tensor(numbers))
-        for explanation in explained(subject, some, targets, contender, seed):
+        for explanation in explained_each(subject, some, targets, contender, seed):
             grids = explanation["image"].double().numpy().reshape(-1, *image_grid(explanation))
             for number, grid in zip(numbers, grids, strict=True):
                 maps[number].append(grid)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Match, RightAnswers, Said
 from heedmap.datasets.vqa import normalised
 from heedmap.errors import InputError, SampleError
-from heedmap.evaluate.answer import all_class_names, logits_of, target_of
-from heedmap.evaluate.metrics.words import plain, spellings
-from heedmap.evaluate.perturb.masking import repeated
+from heedmap.evaluate.answer import all_class_names, logits_of, repeated, target_of
+from heedmap.evaluate.evidence import plain, spellings
 from heedmap.outputs import get
 from heedmap.targets import ClassLogit, Similarity, Target, class_logits
 
@@ -24,9 +24,20 @@ if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample
     from heedmap.models.model import Model
 
+    Scores = tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]
+
+AT_ONCE = 256
+"""Rows of a forward pass."""
+
+Key = TypeVar("Key", bound=Hashable)
+Answer = TypeVar("Answer")
+
 
 class Scorer(Protocol):
     """Knows what is asked of a batch of samples.
+
+    It is made of the model, the inputs of the samples as they are, and the samples, with a truth of its kind; ``truth`` says
+    whether what is right is explained, or what the model says itself, as the authors do.
 
     Attributes:
         target: what is explained.
@@ -34,23 +45,15 @@ class Scorer(Protocol):
 
     target: Target
 
-    def __call__(
-        self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
-    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    def __call__(self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]) -> Scores:
         """For each row of ``inputs``, made of the sample ``owners`` says: how right the answer is, 0 to 1, and the
         probability of what was explained; ``owners`` and both of these are on the CPU."""
 
 
 class AnswerScorer:
-    """Of a model with one answer, or a yes and no for each label: the truth's score of what it answers.
+    """Of a model with one answer, or a yes and no for each label: the score of what it answers, by RightAnswers.
 
     Where the model has a yes and no for each label, the sample's one label is asked for, and a yes is right.
-
-    Args:
-        subject: the model.
-        inputs: of the samples as they are.
-        samples: with :class:`~heedmap.datasets.sample.RightAnswers`.
-        truth: explain the right answer; else the model's own, as the authors do.
     """
 
     def __init__(self, subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], truth: bool) -> None:
@@ -62,9 +65,7 @@ class AnswerScorer:
         self._picked = best.argmax(-1)
         self.target: Target = ClassLogit(tuple(self._picked.tolist()))
 
-    def __call__(
-        self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
-    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    def __call__(self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]) -> Scores:
         """See :class:`Scorer`."""
         logits = logits_of(self._subject, inputs).cpu()
         picked = self._picked[owners, None]
@@ -75,13 +76,9 @@ class AnswerScorer:
 
 
 class WordScorer:
-    """Of a model with logits at each place of a text: whether the right token, or label, is the most probable at one place.
+    """Of a model with logits at each place of a text: whether the token, or label, of Said is the most probable at its place.
 
-    Args:
-        subject: the model.
-        inputs: of the samples as they are; what is asked about must keep its place in others.
-        samples: with :class:`~heedmap.datasets.sample.Said`.
-        truth: explain what is right; else what the model has there itself.
+    What is asked about must keep its place in other inputs.
     """
 
     def __init__(self, subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], truth: bool) -> None:
@@ -92,9 +89,7 @@ class WordScorer:
         self._picked = self._right if truth else self._logits(inputs, torch.arange(len(said))).argmax(-1)
         self.target = target_of(list(zip(self._places.tolist(), self._picked.tolist(), strict=True)))
 
-    def __call__(
-        self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
-    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    def __call__(self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]) -> Scores:
         """See :class:`Scorer`."""
         logits = self._logits(inputs, owners)
         probability = logits.softmax(-1).gather(1, self._picked[owners, None])[:, 0]
@@ -111,13 +106,9 @@ class WordScorer:
 
 
 class MatchScorer:
-    """Of a dual encoder: whether a picture is nearer to its text than to all wrong ones.
+    """Of a dual encoder: whether a picture is nearer to its text than to all wrong ones of Match.
 
-    Args:
-        subject: the model.
-        inputs: of the samples as they are.
-        samples: with :class:`~heedmap.datasets.sample.Match`.
-        segment: what is perturbed, ``"text"``, ``"image"``, or both: ``"joint"``.
+    ``segment`` is what is perturbed, ``"text"``, ``"image"``, or both: ``"joint"``.
     """
 
     def __init__(self, subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], segment: str) -> None:
@@ -134,9 +125,7 @@ class MatchScorer:
         }
         self.target: Target = Similarity()
 
-    def __call__(
-        self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
-    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    def __call__(self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]) -> Scores:
         """See :class:`Scorer`; the probability is the softmax over the right text and the wrong ones."""
         present = owners.unique()
         place = torch.searchsorted(present, owners)
@@ -152,6 +141,31 @@ class MatchScorer:
         scores = others.masked_fill(rival_place != place[:, None], -torch.inf)
         right = (matching > scores.amax(-1)).float()
         return right, torch.cat([matching[:, None], scores], 1).softmax(-1)[:, 0]
+
+
+def asked_once(
+    keys: Sequence[Key],
+    known: dict[Key, Answer],
+    ask: Callable[[list[int]], Iterable[Answer]],
+    at_once: int = AT_ONCE,
+    amounts: np.ndarray | None = None,
+) -> list[Answer]:
+    """What a model says of each of many inputs, of equal ones once.
+
+    Args:
+        keys: one an input; equal inputs have equal keys.
+        known: what was asked before, to which this is added.
+        ask: numbers of some inputs → what the model says of each.
+        at_once: of so many inputs.
+        amounts: tokens of each input; those of about as many go together. None: in the order in which they come.
+    """
+    fresh = list({key: place for place, key in enumerate(keys) if key not in known}.values())
+    if amounts is not None:
+        fresh = np.array(fresh, dtype=int)[np.argsort(amounts[fresh], kind="stable")].tolist()
+    for start in range(0, len(fresh), at_once):
+        places = fresh[start : start + at_once]
+        known.update(zip([keys[place] for place in places], ask(places), strict=True))
+    return [known[key] for key in keys]
 
 
 def scorer_of(

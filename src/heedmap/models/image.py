@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heedmap.data.picture import Geometry, Picture
-from heedmap.datasets.images import upright_rgb
+from heedmap.datasets.files import upright_rgb
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from heedmap.datasets.images import picture
+from heedmap.datasets.files import picture
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:

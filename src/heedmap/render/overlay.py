@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from heedmap.common.extras import library
 from heedmap.data.explanation import ExplanationData, Segment
 from heedmap.data.picture import Geometry, Picture
-from heedmap.datasets.images import upright_rgb
+from heedmap.datasets.files import upright_rgb
 from heedmap.errors import InputError, OptionError
 from heedmap.render.naming import explained_object
 from heedmap.render.sample import Drawn, sample

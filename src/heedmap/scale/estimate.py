@@ -13,7 +13,7 @@ from heedmap.scale.job import BATCH, PART, Job, RowTarget, Wanted, check_roles
 from heedmap.scale.worker import AHEAD, Worker, WorkItem
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import RowSource
+    from heedmap.datasets.rows import RowSource
     from heedmap.engine.planning import Plan
     from heedmap.models.model import Model
 

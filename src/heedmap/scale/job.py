@@ -14,7 +14,7 @@ from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.version import __version__
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import RowSource
+    from heedmap.datasets.rows import RowSource
     from heedmap.models.model import Model
     from heedmap.targets import Target
 
@@ -149,7 +149,7 @@ class Job:
 
     def config(self, subject: Model) -> JobConfig:
         """All on which the rows that come out depend, as plain JSON data."""
-        from heedmap.evaluate.harness.run import fingerprint
+        from heedmap.evaluate.evaluation import fingerprint
 
         dtypes = {str(p.dtype).removeprefix("torch.") for p in subject.model.parameters() if p.is_floating_point()}
         weights = {"dtype": " and ".join(sorted(dtypes)), "weights": fingerprint(subject.model)}

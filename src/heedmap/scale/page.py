@@ -14,7 +14,7 @@ from heedmap.scale.worker import read
 
 if TYPE_CHECKING:
     from heedmap.data.picture import Picture
-    from heedmap.datasets.sources.row import RowSource
+    from heedmap.datasets.rows import RowSource
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.scale.opened import Run

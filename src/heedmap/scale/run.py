@@ -16,7 +16,7 @@ from heedmap.scale.opened import Run, open_run
 from heedmap.scale.shard import arrow
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import RowSource
+    from heedmap.datasets.rows import RowSource
     from heedmap.models.model import Model
 
 TRIED = 32
@@ -183,7 +183,7 @@ class _Running:
 
 def _source(data: str | os.PathLike[str] | RowSource, files: Mapping[str, object]) -> RowSource:
     if isinstance(data, str | os.PathLike):
-        from heedmap.datasets.sources.opening import open_source
+        from heedmap.datasets.opening import open_source
 
         return open_source(os.fspath(data), **files)
     if not hasattr(data, "description") or not hasattr(data, "__getitem__"):

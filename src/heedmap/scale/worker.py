@@ -15,7 +15,7 @@ from heedmap.scale.shard import Line, lines_of
 from heedmap.types import OneGiven
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import SourceRow
+    from heedmap.datasets.rows import SourceRow
     from heedmap.explanation import Explanation
 
 Reader = Callable[[Path | bytes, object], object]
@@ -164,7 +164,7 @@ def read(row: SourceRow) -> OneGiven:
     Raises:
         InputError: a file is not there, or is damaged; or the row is empty.
     """
-    from heedmap.datasets.images import picture
+    from heedmap.datasets.files import picture
     from heedmap.models.media import read_audio, read_boxes
 
     readers: Mapping[str, Reader] = {"image": picture, "boxes": read_boxes, "audio": read_audio}

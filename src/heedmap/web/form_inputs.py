@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heedmap.common.printable import cut
-from heedmap.datasets.images import SUFFIXES
+from heedmap.datasets.files import SUFFIXES
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.models.edits import painted, reworded
 from heedmap.models.model import Model

@@ -33,7 +33,7 @@ def picture(path: str | Path | None, limits: Limits) -> Image | None:
     """
     if path is None:
         return None
-    from heedmap.datasets.images import picture
+    from heedmap.datasets.files import picture
 
     with _READING:
         check_bytes(Path(path), "picture", limits)

@@ -11,19 +11,19 @@ import numpy as np
 
 from heedmap.common.printable import counted
 from heedmap.errors import InputError, SampleError
-from heedmap.evaluate.answer import explained, tokenizer_of
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec, contender, contenders, crossed
-from heedmap.evaluate.harness.run import EvaluationPlan, measured
-from heedmap.evaluate.metrics.evidence import (
-    centre_prior,
-    cut,
-    overlap,
-    patch_evidence,
-    pointing,
-    share,
-    word_evidence,
+from heedmap.evaluate.answer import explained_each, tokenizer_of
+from heedmap.evaluate.evaluation import (
+    EvaluationPlan,
+    Findings,
+    MethodSpec,
+    Part,
+    contender,
+    contenders,
+    crossed,
+    measured,
 )
-from heedmap.evaluate.metrics.statistics import RESAMPLES, Measure, Row, interval, number_of, of_values, word_of
+from heedmap.evaluate.evidence import centre_prior, cut, overlap, patch_evidence, pointing, share, word_evidence
+from heedmap.evaluate.statistics import RESAMPLES, Measure, Row, interval, number_of, of_values, word_of
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CHANCE, PAPER
 from heedmap.zoo.dataset import KnownSample, first
@@ -115,7 +115,7 @@ def measure(
         material: its samples.
         count: how many samples to look at.
         done: called with the number of samples after each part.
-        methods: see :func:`~heedmap.evaluate.harness.protocol.contenders`.
+        methods: see :func:`~heedmap.evaluate.evaluation.contenders`.
 
     Raises:
         InputError: the model says nothing right of the first samples, or no method fits.
@@ -189,16 +189,14 @@ class KnownEvidence:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: there are none."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: there are none."""
         return {}
 
     def check(self, subject: Model) -> None:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a model without the material's inputs fails by itself."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: a model without the material's inputs fails by itself."""
 
-    def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
-    ) -> tuple[list[Row], dict[str, str]]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, segment and contender.
+    def rows(self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int) -> Part:
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: a row for each sample, segment and contender.
 
         Beside the first contender stand the rows that need no model. Chance draws once for all samples, by the key of the
         first, which is its number.
@@ -208,7 +206,7 @@ class KnownEvidence:
         keys = [known[number].key for number in batch.numbers]
         rows: list[Row] = []
         for spec in contenders if keys else ():
-            maps = explained(subject, batch.inputs, batch.targets(), spec, int(known[0].key))
+            maps = explained_each(subject, batch.inputs, batch.targets(), spec, int(known[0].key))
             for number, key in enumerate(keys):
                 figures = _figures(subject, batch, number, spec.name, maps, references=spec is contenders[0])
                 fixed: Row = {"sample": key, "answers": len(batch.asked[number])}
@@ -218,7 +216,7 @@ class KnownEvidence:
         return rows, {sample.key: WRONG for sample in samples if sample.key not in keys}
 
     def findings(self, rows: Iterable[Row]) -> KnownFindings:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: each figure by segment."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: each figure by segment."""
         answers: dict[str, int] = {}
         values: dict[str, dict[str, dict[str, list[float]]]] = {}
         for row in rows:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from heedmap.engine.explain import explain
 from heedmap.errors import AttentionError, ModelLoadError
-from heedmap.evaluate.metrics.evidence import share
+from heedmap.evaluate.evidence import share
 from heedmap.render.html import InThemes, document, in_themes, render
 from heedmap.render.overlay import ALPHA, muted, outlined, overlay
 from heedmap.render.sample import sample

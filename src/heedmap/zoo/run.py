@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from heedmap.data.explanation import Segment
 from heedmap.errors import FileFormatError, InputError, OptionError, TrainingError
-from heedmap.evaluate.perturb.masking import INPUTS, MASKS, masked, no_words, source
+from heedmap.evaluate.masking import INPUTS, MASKS, masked, no_words, source
 from heedmap.models.loader import load
 from heedmap.models.names import PREFIX
 from heedmap.zoo.recipe import MaskedStage, Recipe, Stage, Task, task_of

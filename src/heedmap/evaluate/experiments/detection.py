@@ -13,13 +13,11 @@ import torch
 from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Found, Objects
 from heedmap.errors import InputError, OptionError, SampleError, TargetError
-from heedmap.evaluate.answer import maps_of, tried
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec, usable
-from heedmap.evaluate.metrics.coco import encoded, found_measures
-from heedmap.evaluate.metrics.evidence import checked, cut, overlap, pointing, share, upsampled
-from heedmap.evaluate.metrics.statistics import Row
-from heedmap.evaluate.metrics.words import listed, plain
-from heedmap.evaluate.perturb.masking import repeated
+from heedmap.evaluate.answer import maps_of, repeated, tried
+from heedmap.evaluate.coco import encoded, found_measures
+from heedmap.evaluate.evaluation import Findings, MethodSpec, Part, usable
+from heedmap.evaluate.evidence import checked, cut, listed, overlap, plain, pointing, share, upsampled
+from heedmap.evaluate.statistics import Row
 from heedmap.models.image import rgb
 from heedmap.outputs import get, needed, no_object, object_probabilities
 
@@ -79,17 +77,15 @@ class Detection:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         return {"threshold": self.threshold}
 
     def check(self, subject: Model) -> None:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: one forward pass tells whether it is a detector."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: one forward pass tells whether it is a detector."""
         _probabilities(subject, tried(subject))
 
-    def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
-    ) -> tuple[list[Row], dict[str, str]]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`.
+    def rows(self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int) -> Part:
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`.
 
         A row for each sample, query and contender; and, with ``""`` as method, one for each true object (one with ``""``
         as label for a sample without any), so that the rows hold all that the findings need.
@@ -101,7 +97,7 @@ class Detection:
         return rows, skipped
 
     def findings(self, rows: Iterable[Row]) -> Findings:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`.
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`.
 
         COCO's average precision and recall, for the authors' thresholds of intersection over union and for COCO's own, by
         size of the objects; and of the queries that are of an object (:data:`NEAR`): the intersection over union of mask

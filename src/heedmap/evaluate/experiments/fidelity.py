@@ -15,17 +15,15 @@ import numpy as np
 import torch
 
 from heedmap.errors import InputError, OptionError
-from heedmap.evaluate.answer import explained, inputs_of
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
-from heedmap.evaluate.harness.run import fingerprint
-from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, SIGNS, kept
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, word_of
-from heedmap.evaluate.perturb.masking import free_tokens, masked, repeated
-from heedmap.evaluate.scoring import Scorer, scorer_of
+from heedmap.evaluate.answer import explained, inputs_of, repeated
+from heedmap.evaluate.evaluation import Findings, MethodSpec, Part, by_method, fingerprint
+from heedmap.evaluate.faithfulness import NEGATIVE, POSITIVE, SIGNS, kept
+from heedmap.evaluate.masking import free_tokens, masked
+from heedmap.evaluate.scoring import Scorer, asked_once, scorer_of
+from heedmap.evaluate.statistics import Curve, Measure, Row, number_of, numbers_of, word_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from torch import Tensor
 
     from heedmap.data.explanation import Segment
     from heedmap.datasets.sample import Sample
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 
 SIZES = (10, 30, 50, 70, 90)
 """Per cent of the tokens that are taken for the map's, one after the other."""
-AT_ONCE = 256
-"""Rows of a forward pass."""
 PLAIN = "plain"
 """Column of the score of the input as it is."""
 
@@ -72,13 +68,13 @@ class Fidelity:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         names = ("share", "part", "draws", "truth")
         tuned = {"tuned": fingerprint(self.tuned.model), "sizes": list(self.sizes)}
         return tuned | {name: getattr(self, name) for name in names}
 
     def check(self, subject: Model) -> None:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         own, other = (dict(model.model.named_parameters()) for model in (subject, self.tuned))
         if {n: p.shape for n, p in own.items()} != {n: p.shape for n, p in other.items()}:
             raise InputError(
@@ -91,10 +87,8 @@ class Fidelity:
                 "that was fine-tuned on random masks (of the zoo's: heedmap zoo train NAME --masked SHARE --out FOLDER)"
             )
 
-    def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
-    ) -> tuple[list[Row], dict[str, str]]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row a sample, contender, segment and sign."""
+    def rows(self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int) -> Part:
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: a row a sample, contender, segment and sign."""
         inputs = inputs_of(subject, samples)
         segments = [name for name in ("text", "image", "boxes") if name in subject.kind_row.takes]
         rows: list[Row] = []
@@ -142,12 +136,16 @@ class Fidelity:
         return np.stack(found)
 
     def findings(self, rows: Iterable[Row]) -> Findings:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: by segment what falls, and how the score goes."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: by segment what falls, and how the score goes."""
         table: dict[tuple[str, str], list[Row]] = {}
         for row in rows:
             table.setdefault((word_of(row, "segment"), word_of(row, "sign")), []).append(row)
         curves = {
-            key: {name: _scores_of(own) for name, own in by_method(group).items()} for key, group in table.items()
+            key: {
+                name: np.array([[number_of(row, PLAIN), *numbers_of(row, "scores")] for row in own])
+                for name, own in by_method(group).items()
+            }
+            for key, group in table.items()
         }
         measures = []
         for segment in dict.fromkeys(segment for segment, _ in curves):
@@ -172,10 +170,6 @@ class Fidelity:
         )
 
 
-def _scores_of(rows: Sequence[Row]) -> np.ndarray:
-    return np.array([[number_of(row, PLAIN), *numbers_of(row, "scores")] for row in rows])
-
-
 def _falls(curves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """By how much the score is lower than of the input as it is, mean over the sizes, for each sample."""
     return {name: (values[:, :1] - values[:, 1:]).mean(-1) for name, values in curves.items()}
@@ -189,16 +183,15 @@ def _scores(
     scorer: Scorer,
     known: dict[tuple[int, bytes], float],
 ) -> Float[np.ndarray, "batch signs sizes draws"]:
-    """The tuned model's score of each; what is asked for twice is computed once."""
+    """The tuned model's score of each."""
     shape, batch = keep.shape[:-1], len(keep)
     flat = keep.reshape(-1, keep.shape[-1])
     variants = len(flat) // batch
     names = [(row // variants, np.packbits(tokens).tobytes()) for row, tokens in enumerate(flat)]
-    fresh = list({name: place for place, name in enumerate(names) if name not in known}.values())
-    for start in range(0, len(fresh), AT_ONCE):
-        places = fresh[start : start + AT_ONCE]
-        owners = torch.tensor([names[place][0] for place in places])
-        left: Tensor = torch.from_numpy(flat[places])
-        changed = masked(subject, repeated(inputs, batch, owners), segment, left)
-        known.update(zip([names[place] for place in places], scorer(changed, owners)[0].tolist(), strict=True))
-    return np.array([known[name] for name in names]).reshape(shape)
+
+    def ask(places: list[int]) -> list[float]:
+        owners = torch.tensor([place // variants for place in places])
+        changed = masked(subject, repeated(inputs, batch, owners), segment, torch.from_numpy(flat[places]))
+        return scorer(changed, owners)[0].tolist()
+
+    return np.array(asked_once(names, known, ask)).reshape(shape)

@@ -7,28 +7,19 @@ makes the accuracy fall fast. Negative: the least relevant go first, and it stay
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from heedmap.errors import InputError, OptionError
-from heedmap.evaluate.answer import explained, image_grid, inputs_of
-from heedmap.evaluate.filling import filled
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec
-from heedmap.evaluate.metrics.faithfulness import (
-    POSITIVE,
-    SIGNS,
-    area,
-    between_curves,
-    kept,
-    over_curve,
-    symmetric_gain,
-)
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, word_of
-from heedmap.evaluate.perturb.masking import check_remove, free_tokens, repeated, source, upsampled, without
-from heedmap.evaluate.scoring import Scorer, scorer_of
+from heedmap.evaluate.answer import explained, image_grid, inputs_of, repeated
+from heedmap.evaluate.evaluation import Findings, MethodSpec, Part
+from heedmap.evaluate.faithfulness import POSITIVE, SIGNS, area, between_curves, kept, over_curve, symmetric_gain
+from heedmap.evaluate.masking import check_remove, filled, free_tokens, source, upsampled, without
+from heedmap.evaluate.scoring import Scorer, asked_once, scorer_of
+from heedmap.evaluate.statistics import Curve, Measure, Row, number_of, word_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -45,8 +36,6 @@ TENTHS = (*PIXELS, 100)
 SCORES = {"score": "accuracy", "probability": "probability"}
 JOINT = "joint"
 """All parts of the input at once, as if they were one segment: the tokens of all go in one order."""
-AT_ONCE = 256
-"""Rows of a forward pass."""
 
 
 @dataclass(frozen=True)
@@ -140,43 +129,51 @@ class Perturbation:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         steps = {name: list(PRESETS[self.preset].steps[name]) for name in self.segments}
         donors = {"donors": [donor.key for donor in self.donors]} if self.donors else {}
         return {"preset": self.preset, "steps": steps, "remove": self.remove, "truth": self.truth, **donors}
 
     def check(self, subject: Model) -> None:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         if subject.kind_row.speaks:
             raise InputError(
                 f"{subject.name} speaks; perturbation needs a model that chooses an answer or matches a pair"
             )
 
-    def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
-    ) -> tuple[list[Row], dict[str, str]]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row a sample, contender, segment, sign, step."""
+    def rows(self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int) -> Part:
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: a row a sample, contender, segment, sign, step."""
         inputs = inputs_of(subject, samples)
         keys = [sample.key for sample in samples]
-        rows: list[Row] = []
-        scorers = {name: scorer_of(subject, inputs, samples, name, self.truth) for name in self.segments}
-        known: dict[tuple[str, int, bytes], tuple[float, float]] = {}
         parts = {segment: _parts(self.preset, segment, subject) for segment in self.segments}
         instead: dict[str, Tensor] = {}
         if self.remove == "replace":
             names = dict.fromkeys(name for group in parts.values() for name in group)
             instead = {name: filled(subject, inputs, name, keys, self.donors, seed) for name in names}
+        batches = []
+        for segment, group in parts.items():
+            scorer = scorer_of(subject, inputs, samples, segment, self.truth)
+            batches.append(_SegmentOfBatch(self, subject, inputs, samples, segment, group, scorer, instead))
+        rows: list[Row] = []
         for contender in contenders:
-            maps = explained(subject, inputs, next(iter(scorers.values())).target, contender, seed, keys)
-            for segment, scorer in scorers.items():
-                seen = _SegmentOfBatch(self, subject, inputs, samples, segment, parts[segment], scorer, known, instead)
-                rows += seen.rows(maps, contender, seed)
+            maps = explained(subject, inputs, batches[0].scorer.target, contender, seed, keys)
+            rows += [row for batch in batches for row in batch.rows(maps, contender, seed)]
         return rows, {}
 
     def findings(self, rows: Iterable[Row]) -> Findings:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: curves and areas under them, over them and between them."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: curves and areas under them, over them and between them."""
         tables = self._tables(rows)
-        curves = [self._curve(*key, values) for key, values in tables.items()]
+        curves = [
+            Curve(
+                f"{segment}/{sign}/{SCORES[column]}",
+                f"{segment}, {sign}",
+                "share removed",
+                SCORES[column],
+                self._shares(segment),
+                values,
+            )
+            for (segment, sign, column), values in tables.items()
+        ]
         measures = [
             Measure.of_means(
                 f"{curve.key}/auc",
@@ -187,38 +184,29 @@ class Perturbation:
             for curve in curves
         ]
         measures.sort(key=lambda measure: "/probability/" in measure.key)
-        return Findings(
-            [*measures, *(more for segment in self.segments for more in self._joined(segment, tables))], curves
-        )
+        joined = [measure for segment in self.segments for measure in self._joined(segment, tables)]
+        return Findings([*measures, *joined], curves)
+
+    def _shares(self, segment: str) -> list[float]:
+        """Which share of a segment is gone at each step."""
+        return [percent / 100 for percent in PRESETS[self.preset].steps[segment]]
 
     def _joined(
         self, segment: str, tables: Mapping[tuple[str, str, str], Mapping[str, np.ndarray]]
     ) -> Iterator[Measure]:
         """Figures of both orders together, by what is in the leaderboard already: they do not rank again."""
-        shares = [percent / 100 for percent in PRESETS[self.preset].steps[segment]]
-        both = {
-            label: {
-                name: np.stack([tables[segment, sign, column][name] for sign in SIGNS])
-                for name in tables[segment, SIGNS[POSITIVE], column]
-            }
-            for column, label in SCORES.items()
-        }
-        figures: list[tuple[str, str, Mapping[str, np.ndarray]]] = [
-            (f"srg/{label}", f"{label} SRG", {name: symmetric_gain(c, shares) for name, c in curves.items()})
-            for label, curves in both.items()
-        ]
-        answer = both[SCORES["probability"]]
-        figures += [
-            ("aopc", "probability AOPC, most relevant first", {n: over_curve(c[POSITIVE]) for n, c in answer.items()}),
-            ("abpc", "probability ABPC", {name: between_curves(curves) for name, curves in answer.items()}),
-        ]
-        for key, title, values in figures:
+        figures: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
+        for column, label in SCORES.items():
+            signs = [tables[segment, sign, column] for sign in SIGNS]
+            curves = {name: np.stack([own[name] for own in signs]) for name in signs[POSITIVE]}
+            gains = {name: symmetric_gain(own, self._shares(segment)) for name, own in curves.items()}
+            figures[f"srg/{label}", f"{label} SRG"] = gains
+            if column == "probability":
+                over = {name: over_curve(own[POSITIVE]) for name, own in curves.items()}
+                figures["aopc", "probability AOPC, most relevant first"] = over
+                figures["abpc", "probability ABPC"] = {name: between_curves(own) for name, own in curves.items()}
+        for (key, title), values in figures.items():
             yield Measure.of_means(f"{segment}/{key}", f"{segment}: {title}", True, values, ranks=False)
-
-    def _curve(self, segment: str, sign: str, column: str, values: Mapping[str, np.ndarray]) -> Curve:
-        key, title = f"{segment}/{sign}/{SCORES[column]}", f"{segment}, {sign}"
-        x = [percent / 100 for percent in PRESETS[self.preset].steps[segment]]
-        return Curve(key, title, "share removed", SCORES[column], x, values)
 
     def _tables(self, rows: Iterable[Row]) -> dict[tuple[str, str, str], dict[str, np.ndarray]]:
         """(segment, sign, column) → contender → (samples, steps), samples in the order of their keys."""
@@ -227,12 +215,10 @@ class Perturbation:
         }
         for row in rows:
             sample, method, segment, sign = (word_of(row, name) for name in ("sample", "method", "segment", "sign"))
-            steps = len(PRESETS[self.preset].steps[segment])
+            nothing = np.full(len(self._shares(segment)), np.nan)
             for column in SCORES:
                 table = curves[segment, sign, column].setdefault(method, {})
-                if sample not in table:
-                    table[sample] = np.full(steps, np.nan)
-                table[sample][int(number_of(row, "step"))] = number_of(row, column)
+                table.setdefault(sample, nothing.copy())[int(number_of(row, "step"))] = number_of(row, column)
         return {
             key: {name: np.stack([table[sample] for sample in sorted(table)]) for name, table in tables.items()}
             for key, tables in curves.items()
@@ -243,8 +229,8 @@ class Perturbation:
 class _SegmentOfBatch:
     """One segment of a batch of samples, or several as one (``parts``), to be perturbed.
 
-    ``known`` holds what was measured already: (segment, sample, what is kept) → score and probability. ``instead`` is what
-    stands where tokens of a part are replaced.
+    ``instead`` is what stands where tokens of a part are replaced. ``known`` holds what was measured already: (sample, what is
+    kept) → score and probability.
     """
 
     evaluation: Perturbation
@@ -254,8 +240,8 @@ class _SegmentOfBatch:
     segment: str
     parts: tuple[str, ...]
     scorer: Scorer
-    known: dict[tuple[str, int, bytes], tuple[float, float]]
     instead: Mapping[str, Tensor]
+    known: dict[tuple[int, bytes], tuple[float, float]] = field(default_factory=dict)
 
     def rows(self, maps: Explanation, contender: MethodSpec, seed: int) -> list[Row]:
         tokens = [self._tokens(name, maps) for name in self.parts]
@@ -312,32 +298,28 @@ class _SegmentOfBatch:
         return rows, columns
 
     def _scores(self, maps: Explanation, keep: Sequence[np.ndarray]) -> Float[np.ndarray, "batch signs steps 2"]:
-        """Score and probability of each; what is asked for twice is computed once."""
+        """Score and probability of each."""
         shape = keep[0].shape[:3]
         flat = [part.reshape(-1, *part.shape[3:]) for part in keep]
         variants = shape[1] * shape[2]
         keys = [
-            (self.segment, row // variants, b"".join(np.packbits(tokens).tobytes() for tokens in parts))
+            (row // variants, b"".join(np.packbits(tokens).tobytes() for tokens in parts))
             for row, parts in enumerate(zip(*flat, strict=True))
         ]
-        fresh = {key: place for place, key in enumerate(keys) if key not in self.known}
-        places = np.array(list(fresh.values()), dtype=int)
-        amounts = np.sum([part[places].sum(tuple(range(1, part.ndim))) for part in flat], axis=0)
-        for group in _blocks(places, amounts):
-            owners = torch.tensor([keys[place][1] for place in group])
-            pairs = self._measured(maps, [torch.from_numpy(part[group]) for part in flat], owners)
-            self.known.update({keys[place]: pair for place, pair in zip(group, pairs, strict=True)})
-        return np.array([self.known[key] for key in keys]).reshape(*shape, 2)
 
-    def _measured(self, maps: Explanation, keep: Sequence[Tensor], owners: Tensor) -> list[tuple[float, float]]:
+        def ask(places: list[int]) -> Iterator[tuple[float, float]]:
+            owners = torch.tensor([place // variants for place in places])
+            changed = repeated(self.inputs, len(self.samples), owners)
+            for name, part in zip(self.parts, flat, strict=True):
+                instead = self.instead[name][owners] if name in self.instead else None
+                left = torch.from_numpy(part[places]).to(device)
+                changed = without(self.subject, changed, maps.segment(name), left, self.evaluation.remove, instead)
+            score, probability = self.scorer(changed, owners)
+            return zip(score.double().tolist(), probability.double().tolist(), strict=True)
+
         device = next(self.subject.model.parameters()).device
-        changed = repeated(self.inputs, len(self.samples), owners)
-        for name, part in zip(self.parts, keep, strict=True):
-            instead = self.instead[name][owners] if name in self.instead else None
-            way = self.evaluation.remove
-            changed = without(self.subject, changed, maps.segment(name), part.to(device), way, instead)
-        score, probability = self.scorer(changed, owners)
-        return list(zip(score.double().tolist(), probability.double().tolist(), strict=True))
+        amounts = np.sum([part.sum(tuple(range(1, part.ndim))) for part in flat], axis=0)
+        return np.array(asked_once(keys, self.known, ask, amounts=amounts)).reshape(*shape, 2)
 
 
 def _parts(preset: str, segment: str, subject: Model) -> tuple[str, ...]:
@@ -358,9 +340,3 @@ def preset_of(name: str | None, subject: Model) -> str:
     if name not in PRESETS:
         raise OptionError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
     return name
-
-
-def _blocks(places: np.ndarray, amounts: np.ndarray) -> list[np.ndarray]:
-    """Rows for one forward pass each, of about as many tokens."""
-    ranked = places[np.argsort(amounts, kind="stable")]
-    return [ranked[start : start + AT_ONCE] for start in range(0, len(ranked), AT_ONCE)]

@@ -17,18 +17,11 @@ import numpy as np
 from heedmap.datasets.sample import Rationale
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.answer import explained, logits_of, tokenizer_of
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method, usable
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of
-from heedmap.evaluate.metrics.words import (
-    agreement,
-    reasons,
-    rebuilt,
-    share_of,
-    top_words,
-    word_relevance,
-    words_of_tokens,
-)
-from heedmap.evaluate.perturb.masking import check_remove
+from heedmap.evaluate.evaluation import Findings, MethodSpec, Part, by_method, usable, values_of
+from heedmap.evaluate.evidence import agreement, reasons, rebuilt, share_of, top_words, word_relevance, words_of_tokens
+from heedmap.evaluate.masking import check_remove
+from heedmap.evaluate.scoring import asked_once
+from heedmap.evaluate.statistics import Curve, Measure, Row, number_of
 from heedmap.models.inputs import placed
 from heedmap.models.text import token_limit
 from heedmap.targets import ClassLogit
@@ -95,7 +88,7 @@ class Rationales:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         lists = {"counts": list(self.counts), "shares": list(self.shares), "classes": dict(self.classes)}
         donors = (
             {"remove": self.remove, "donors": [donor.key for donor in self.donors]} if self.remove != "drop" else {}
@@ -103,7 +96,7 @@ class Rationales:
         return {**lists, "join": self.join, "truth": self.truth, **donors}
 
     def check(self, subject: Model) -> None:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         if subject.kind_row.needs != ("text",) or subject.kind_row.speaks:
             raise InputError(
                 f"{subject.name} takes {subject.kind_row.about}; rationales need a classifier of text alone"
@@ -114,10 +107,8 @@ class Rationales:
                 "are, which only fast tokenizers do; load the model with one: heedmap.load(…, tokenizer=…)"
             )
 
-    def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
-    ) -> tuple[list[Row], dict[str, str]]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample and contender."""
+    def rows(self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int) -> Part:
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: a row for each sample and contender."""
         texts, skipped = usable(samples, partial(self._text, subject, seed))
         if not texts:
             return [], skipped
@@ -143,10 +134,10 @@ class Rationales:
         return rows, skipped
 
     def findings(self, rows: Iterable[Row]) -> Findings:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: F1, precision and recall by k, and both AOPCs."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: F1, precision and recall by k, and both AOPCs."""
         methods = by_method(rows)
         measures = [
-            Measure.of_means(column, title, higher, _columns(methods, column))
+            Measure.of_means(column, title, higher, values_of(methods, column))
             for column, (title, higher) in FIGURES.items()
         ]
         curves = [
@@ -156,7 +147,7 @@ class Rationales:
                 "words",
                 column,
                 self.counts,
-                _columns(methods, column),
+                values_of(methods, column),
             )
             for column in reversed(COLUMNS)
         ]
@@ -277,22 +268,13 @@ class _Reader:
 
     def probabilities(self, texts: Sequence[str]) -> Float[np.ndarray, "texts classes"]:
         """Of each class, for each text."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        for start in range(0, len(new), AT_ONCE):
-            some = new[start : start + AT_ONCE]
-            values = (
-                self._subject.context({})
-                .probabilities(logits_of(self._subject, self.inputs(some)[0]))
-                .double()
-                .cpu()
-                .numpy()
-            )
-            self._known |= dict(zip(some, values, strict=True))
-        return np.stack([self._known[text] for text in texts])
 
+        def ask(places: list[int]) -> np.ndarray:
+            logits = logits_of(self._subject, self.inputs([texts[place] for place in places])[0])
+            return self._subject.context({}).probabilities(logits).double().cpu().numpy()
 
-def _columns(methods: Mapping[str, Sequence[Row]], column: str) -> dict[str, np.ndarray]:
-    return {name: np.array([row[column] for row in rows]) for name, rows in methods.items()}
+        values: list[np.ndarray] = asked_once(texts, self._known, ask, AT_ONCE)
+        return np.stack(values)
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, object]:

@@ -12,17 +12,23 @@ import numpy as np
 from heedmap.common.ranks import spearman
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
-from heedmap.evaluate.metrics.faithfulness import overlap, saco
-from heedmap.evaluate.metrics.ranking import UNCHANGED
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, word_of
-from heedmap.evaluate.perturb.masking import FILLS, check_remove
-from heedmap.evaluate.perturb.randomness import MOST
-from heedmap.evaluate.trial import FixedPrediction, after_randomisation, complexity_rise, sensitivity, smooth_likeness
+from heedmap.evaluate.evaluation import Findings, MethodSpec, Part, by_method, values_of
+from heedmap.evaluate.faithfulness import overlap
+from heedmap.evaluate.masking import FILLS, check_remove
+from heedmap.evaluate.ranking import UNCHANGED
+from heedmap.evaluate.statistics import Curve, Measure, Row, number_of, numbers_of, word_of
+from heedmap.evaluate.trial import (
+    MOST,
+    FixedPrediction,
+    Mapped,
+    after_randomisation,
+    complexity_rise,
+    sensitivity,
+    smooth_likeness,
+)
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample
-    from heedmap.evaluate.trial import Maps
     from heedmap.models.model import Model
 
 PARTS = ("smooth_randomisation", "complexity", "saco", "sensitivity", "agreement")
@@ -85,7 +91,7 @@ class Sanity:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         names = ("steps", "groups", "draws", "radius", "share")
         replaced = (
             {"remove": self.remove, "donors": [donor.key for donor in self.donors]} if self.remove != "mask" else {}
@@ -93,16 +99,14 @@ class Sanity:
         return {"parts": list(self.parts)} | {name: getattr(self, name) for name in names} | replaced
 
     def check(self, subject: Model) -> None:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         if not hasattr(subject, "kind_row"):
             raise InputError(
                 f"the model is a {type(subject).__name__}; expected a heedmap.Model, which heedmap.load makes"
             )
 
-    def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
-    ) -> tuple[list[Row], dict[str, str]]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, contender and segment.
+    def rows(self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int) -> Part:
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: a row for each sample, contender and segment.
 
         A part that is switched off, and SaCo in a segment whose tokens cannot be masked, are NaN or empty.
         """
@@ -124,7 +128,7 @@ class Sanity:
         return [row for rows in columns.values() for row in rows], {}
 
     def findings(self, rows: Iterable[Row]) -> Findings:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: each figure by segment, and which methods agree."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: each figure by segment, and which methods agree."""
         table: dict[str, list[Row]] = {}
         for row in rows:
             table.setdefault(word_of(row, "segment"), []).append(row)
@@ -148,19 +152,13 @@ def _nothing(tokens: int) -> Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class Tested(Mapped):
     """What the parts test, and the rows that they fill.
 
     Attributes:
-        trial: the samples.
-        contenders: the methods.
-        maps: of each method, as many as samples.
         columns: method and segment → a row for each sample.
     """
 
-    trial: FixedPrediction
-    contenders: Sequence[MethodSpec]
-    maps: Mapping[str, Maps]
     columns: Mapping[tuple[str, str], Sequence[Row]]
 
     def fill(self, name: str, figures: Mapping[tuple[str, str], np.ndarray]) -> None:
@@ -171,7 +169,7 @@ class Tested:
 
 
 def _randomisation(evaluation: Sanity, tested: Tested) -> None:
-    names, likeness = after_randomisation([tested.trial], tested.contenders, [tested.maps], evaluation.steps)
+    names, likeness = after_randomisation([tested], evaluation.steps)
     for (_, method, segment), (plain, absolute) in likeness.items():
         for sample, row in enumerate(tested.columns[method, segment]):
             row["blocks"] = json.dumps(names)
@@ -180,30 +178,24 @@ def _randomisation(evaluation: Sanity, tested: Tested) -> None:
 
 
 def _smooth_randomisation(evaluation: Sanity, tested: Tested) -> None:
-    settings = evaluation.steps, evaluation.draws, evaluation.radius
-    likeness = smooth_likeness(tested.trial, tested.contenders, tested.maps, *settings)
+    likeness = smooth_likeness(tested, evaluation.steps, evaluation.draws, evaluation.radius)
     tested.fill("smprt", {key: likes.mean(0) for key, likes in likeness.items()})
 
 
 def _complexity(evaluation: Sanity, tested: Tested) -> None:
-    found = complexity_rise(tested.trial, tested.contenders, tested.maps)
+    found = complexity_rise(tested)
     tested.fill("emprt", {key: rises for key, (rises, _) in found.items()})
     tested.fill("random", {key: likes for key, (_, likes) in found.items()})
 
 
 def _saco(evaluation: Sanity, tested: Tested) -> None:
     trial = tested.trial
-    figures = {
-        (method, segment): saco(maps[segment], free, trial.drop(segment), evaluation.groups, trial.seed)
-        for method, maps in tested.maps.items()
-        for segment, free in trial.free.items()
-    }
-    tested.fill("saco", figures)
+    for method, maps in tested.maps.items():
+        tested.fill("saco", {(method, name): trial.saco(maps, evaluation.groups, name) for name in trial.free})
 
 
 def _sensitivity(evaluation: Sanity, tested: Tested) -> None:
-    settings = evaluation.draws, evaluation.radius
-    changes = sensitivity(tested.trial, tested.contenders, tested.maps, *settings)
+    changes = sensitivity(tested, evaluation.draws, evaluation.radius)
     tested.fill("sensitivity", {key: np.array([drawn.mean() for drawn in c.T]) for key, c in changes.items()})
     tested.fill("sensitivity_max", {key: c.max(0) for key, c in changes.items()})
 
@@ -238,7 +230,7 @@ ByMethod = Mapping[str, Sequence[Row]]
 def _measure(column: str, segment: str, methods: ByMethod) -> list[Measure]:
     """The figure of this column; none where nobody has it."""
     title, higher = FIGURES[column]
-    values = {name: np.array([row[column] for row in rows]) for name, rows in methods.items()}
+    values = values_of(methods, column)
     if not values or not all(np.isfinite(figures).any() for figures in values.values()):
         return []
     return [Measure.of_means(f"{segment}/{column}", f"{segment}: {title}", higher, values)]

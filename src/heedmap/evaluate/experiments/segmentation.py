@@ -13,22 +13,23 @@ import torch
 from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Foreground, Objects
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.answer import all_class_names, maps_of, seen_mask, tried
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec
-from heedmap.evaluate.metrics.evidence import (
+from heedmap.evaluate.answer import all_class_names, maps_of, repeated, seen_mask, tried
+from heedmap.evaluate.evaluation import Findings, MethodSpec, Part
+from heedmap.evaluate.evidence import (
     AREAS,
     CUTS,
     areas,
     average_precision,
     checked,
     cut,
+    listed,
+    meant,
+    plain,
     pointing,
     share,
     upsampled,
 )
-from heedmap.evaluate.metrics.statistics import Measure, Row, Statistic, number_of, word_of
-from heedmap.evaluate.metrics.words import listed, meant, plain
-from heedmap.evaluate.perturb.masking import repeated
+from heedmap.evaluate.statistics import Measure, Row, Statistic, number_of, word_of
 from heedmap.models.image import rgb
 from heedmap.targets import class_logits
 
@@ -64,7 +65,7 @@ class Segmentation:
     protocol), or Objects, of which those that have the label count. Masks are laid on the picture as the model sees it.
 
     Attributes:
-        threshold: where maps are cut, one of :data:`~heedmap.evaluate.metrics.evidence.CUTS`.
+        threshold: where maps are cut, one of :data:`~heedmap.evaluate.evidence.CUTS`.
         target: one of :data:`TARGETS`.
 
     Raises:
@@ -83,17 +84,15 @@ class Segmentation:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`."""
         return {"threshold": self.threshold, "target": self.target}
 
     def check(self, subject: Model) -> None:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: one forward pass tells whether it is a classifier."""
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: one forward pass tells whether it is a classifier."""
         _logits(subject, tried(subject))
 
-    def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
-    ) -> tuple[list[Row], dict[str, str]]:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, label and contender."""
+    def rows(self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int) -> Part:
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`: a row for each sample, label and contender."""
         inputs: Mapping[str, object] = subject.inputs(image=[sample.inputs["image"] for sample in samples])
         logits = _logits(subject, output_of(subject.model, inputs))
         asked, skipped = self._asked(subject, samples, logits)
@@ -110,7 +109,7 @@ class Segmentation:
         return rows, skipped
 
     def findings(self, rows: Iterable[Row]) -> Findings:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`.
+        """See :class:`~heedmap.evaluate.evaluation.Evaluation`.
 
         Accuracy and mIoU are over the pixels of all samples together, as the authors have them; mIoU is the mean over
         object and ground. The others are means over samples, of each the mean over its labels.

@@ -1,15 +1,28 @@
-"""What a run found, for people: a leaderboard for the terminal, curves as pictures, and one HTML file that loads nothing."""
+"""What a run leaves in its folder: its configuration, its measurements part by part, what they say, and that for people.
+
+``config.json`` is written first. Each part of the samples is one Parquet file, written whole or not at all, so a run that was
+killed goes on behind its last whole part. ``summary.json``, the curves and the report come last. The report is one HTML
+file that loads nothing; of the same summary is the leaderboard for the terminal.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, TypedDict
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 
+from heedmap.common.extras import library
+from heedmap.common.files import HeldFolder
 from heedmap.common.printable import counted, without_folders
+from heedmap.errors import FileFormatError
+from heedmap.evaluate.statistics import CurveLine, MeanRank, MeasureFigures, MethodFigure, Row
 from heedmap.methods.cards import CHANCE
 from heedmap.render.files import figure_bytes
 from heedmap.render.html import data_url, document, render
@@ -18,8 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
 
-    from heedmap.evaluate.harness.folder import Summary, SummaryCurve
-    from heedmap.evaluate.metrics.statistics import MeanRank, MeasureFigures, MethodFigure
+FORMAT = "heedmap-evaluation"
+VERSION = 1
+SUMMARY, REPORT = "summary.json", "report.html"
 
 CLEAR = 0.05
 """A difference with a smaller p is called clear."""
@@ -30,6 +44,140 @@ MARKS = ("-", "--", ":", "-.")
 METHOD, RANK, FIGURE = 23, 5, 6
 """Columns of a terminal: for a method's name, its rank and a figure, with the space after."""
 AGREEMENT = "how alike two methods rank the tokens (rank correlation of their maps, mean over the samples)"
+
+
+class RunConfig(TypedDict):
+    """All on which a run depends."""
+
+    evaluation: str
+    settings: dict[str, object]
+    model: dict[str, str]
+    data: dict[str, object]
+    samples: int
+    seed: int
+    part: int
+    contenders: list[dict[str, object]]
+
+
+class SummaryCurve(TypedDict):
+    """A curve as a summary has it."""
+
+    key: str
+    title: str
+    x_label: str
+    y_label: str
+    x: list[float]
+    lines: dict[str, CurveLine]
+
+
+class Skipped(TypedDict):
+    """How many samples a run skipped, and why the first ones."""
+
+    count: int
+    why: dict[str, str]
+
+
+class Summary(RunConfig):
+    """What a run found, as ``summary.json`` holds it."""
+
+    format: str
+    version: int
+    reference: str
+    skipped: Skipped
+    refused: dict[str, str]
+    leaderboard: list[MeanRank]
+    measures: list[MeasureFigures]
+    curves: list[SummaryCurve]
+    facts: dict[str, object]
+
+
+class RunFolder(HeldFolder[RunConfig]):
+    """The folder of an evaluation."""
+
+    format, version, holds = FORMAT, VERSION, "an evaluation"
+
+    def has_part(self, number: int) -> bool:
+        """Whether this part of the samples is measured."""
+        return (self.path / _part(number)).exists()
+
+    def write_part(self, number: int, rows: Sequence[Row], skipped: Mapping[str, str], seconds: float) -> None:
+        """Write the measurements of a part, and which of its samples were skipped and why."""
+        arrow, parquet = _libraries()
+        facts = {"skipped": json.dumps(dict(skipped)), "seconds": repr(seconds)}
+        table = arrow.Table.from_pylist(list(rows)).replace_schema_metadata(facts)
+        buffer = arrow.BufferOutputStream()
+        parquet.write_table(table, buffer)
+        self.write_file(_part(number), buffer.getvalue().to_pybytes())
+
+    def rows(self, parts: int) -> Iterator[Row]:
+        """All measurements, in order of parts; FileFormatError names a damaged file."""
+        _, parquet = _libraries()
+        for number in range(parts):
+            with _whole(self.path / _part(number)) as path:
+                table = parquet.read_table(path)
+            yield from table.to_pylist()
+
+    def skipped(self, parts: int) -> dict[str, str]:
+        """Key → why, of the samples that were skipped."""
+        skipped: dict[str, str] = {}
+        for number in range(parts):
+            skipped |= json.loads(self._facts(number)[b"skipped"])
+        return dict(sorted(skipped.items()))
+
+    def seconds(self, parts: int) -> float:
+        """How long the measurements took."""
+        return sum(float(self._facts(number)[b"seconds"]) for number in range(parts))
+
+    def conclude(self, summary: Summary, parts: int) -> None:
+        """Write what the run found, its curves and its report."""
+        pictures = {curve["key"]: curve_png(curve, summary["reference"]) for curve in summary["curves"]}
+        for key, data in pictures.items():
+            self.write_file(f"curves/{key.replace('/', '-')}.png", data)
+        self.write_file(REPORT, report(summary, pictures, self.seconds(parts)).encode())
+        self.write_json(SUMMARY, summary)
+
+    def _facts(self, number: int) -> Mapping[bytes, bytes]:
+        _, parquet = _libraries()
+        with _whole(self.path / _part(number)) as path:
+            return dict(parquet.read_schema(path).metadata)
+
+
+def _part(number: int) -> str:
+    return f"rows/part-{number:05d}.parquet"
+
+
+def read_summary(path: Path) -> Summary:
+    """The summary of a finished run.
+
+    Raises:
+        FileFormatError: there is none, or it is damaged.
+    """
+    try:
+        summary: Summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+        if summary["format"] == FORMAT:
+            return summary
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise FileFormatError(f"{path / SUMMARY} is no summary of an evaluation; run the evaluation to its end")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """The path of a part; whatever is wrong with it is a FileFormatError."""
+    try:
+        yield path
+    except (OSError, ValueError) as error:
+        raise FileFormatError(
+            f"{path} is damaged ({error}); remove it and run again: only this part is measured anew"
+        ) from error
+
+
+def _libraries() -> tuple[ModuleType, ModuleType]:
+    needs = "the measurements' Parquet files need"
+    return library("pyarrow", "eval", needs), library("pyarrow.parquet", "eval", needs)
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
 
 
 def report(summary: Summary, pictures: Mapping[str, bytes], seconds: float) -> str:
@@ -47,7 +195,10 @@ def report(summary: Summary, pictures: Mapping[str, bytes], seconds: float) -> s
         facts=_facts(summary, seconds),
         reference=summary["reference"],
         measures=summary["measures"],
-        leaderboard=[_line(entry, summary) for entry in summary["leaderboard"]],
+        leaderboard=[
+            {**entry, "cells": [_cell(entry["method"], measure) for measure in summary["measures"]]}
+            for entry in summary["leaderboard"]
+        ],
         curves=[{**curve, "url": data_url(pictures[curve["key"]])} for curve in summary["curves"]],
         refused=summary["refused"],
         skipped=summary["skipped"],
@@ -73,7 +224,10 @@ def _facts(summary: Summary, seconds: float) -> dict[str, object]:
     skipped = summary["skipped"]["count"]
     return {
         "model": f"{summary['model']['name']} (weights {summary['model']['weights']})",
-        "data": ", ".join(f"{key}: {_as_told(value)}" for key, value in summary["data"].items()),
+        "data": ", ".join(
+            f"{key}: {without_folders(value) if isinstance(value, str) else value}"
+            for key, value in summary["data"].items()
+        ),
         "samples": f"{summary['samples']:,}" + (f", {skipped:,} skipped" if skipped else ""),
         "settings": ", ".join(f"{key}: {json.dumps(value)}" for key, value in summary["settings"].items()),
         "seed": summary["seed"],
@@ -86,14 +240,6 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 9.5 else f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _as_told(value: object) -> str:
-    return without_folders(value) if isinstance(value, str) else str(value)
-
-
-def _line(entry: MeanRank, summary: Summary) -> dict[str, object]:
-    return {**entry, "cells": [_cell(entry["method"], measure) for measure in summary["measures"]]}
 
 
 def _cell(method: str, measure: MeasureFigures) -> dict[str, object]:
@@ -132,21 +278,20 @@ def curve_png(curve: SummaryCurve, reference: str) -> bytes:
 def _draw(axes: Axes, curve: SummaryCurve, reference: str) -> None:
     from matplotlib import colormaps
 
-    colours = colormaps["tab10"]
-    others = [name for name in curve["lines"] if name not in (reference, CHANCE)]
-    for place, name in enumerate(others):
-        (line,) = axes.plot(curve["x"], _gaps(curve["lines"][name]["y"]), linewidth=1.1, alpha=0.85, label=name)
+    colours, steps = colormaps["tab10"], curve["x"]
+    drawn = {
+        name: {key: np.array(values, dtype=float) for key, values in line.items()}
+        for name, line in curve["lines"].items()
+    }
+    for place, name in enumerate(name for name in drawn if name not in (reference, CHANCE)):
+        (line,) = axes.plot(steps, drawn[name]["y"], linewidth=1.1, alpha=0.85, label=name)
         line.set(color=colours(place % 10), linestyle=MARKS[place // 10 % len(MARKS)])
-    if CHANCE in curve["lines"]:
-        axes.plot(curve["x"], _gaps(curve["lines"][CHANCE]["y"]), color=FAINT, linewidth=2, label=CHANCE)
-    if reference in curve["lines"]:
-        own = curve["lines"][reference]
-        axes.fill_between(curve["x"], _gaps(own["low"]), _gaps(own["high"]), color=INK, alpha=0.15, linewidth=0)
-        axes.plot(curve["x"], _gaps(own["y"]), color=INK, linewidth=2.6, label=reference)
-
-
-def _gaps(values: list[float | None]) -> list[float]:
-    return [float("nan") if value is None else value for value in values]
+    if CHANCE in drawn:
+        axes.plot(steps, drawn[CHANCE]["y"], color=FAINT, linewidth=2, label=CHANCE)
+    if reference in drawn:
+        own = drawn[reference]
+        axes.fill_between(steps, own["low"], own["high"], color=INK, alpha=0.15, linewidth=0)
+        axes.plot(steps, own["y"], color=INK, linewidth=2.6, label=reference)
 
 
 # -- the terminal ------------------------------------------------------------------------------------------------------

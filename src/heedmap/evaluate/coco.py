@@ -19,7 +19,7 @@ import numpy as np
 
 from heedmap.common.extras import library
 from heedmap.errors import InputError
-from heedmap.evaluate.metrics.statistics import Measure, Row, known_mean, number_of, word_of
+from heedmap.evaluate.statistics import Measure, Row, known_mean, number_of, word_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -113,7 +113,7 @@ class Matches:
         images: number of pictures.
 
     Args:
-        judge: by :func:`heedmap.evaluate.metrics.coco.judged`.
+        judge: by :func:`heedmap.evaluate.coco.judged`.
     """
 
     def __init__(self, judge: COCOeval) -> None:

@@ -1,6 +1,7 @@
 """Whether a map says what the model does: figures of maps as pure functions of numbers, without a model.
 
-Wherever a model is asked, it is behind a function ``drop``: which tokens are left → how much of the answer is left.
+Everywhere ``relevance`` is one number a token, ``free`` says which tokens may be removed, and equally relevant ones go in an
+order that ``seed`` draws. Wherever a model is asked, it is behind a function ``drop``, see :data:`Drop`.
 """
 
 from __future__ import annotations
@@ -98,15 +99,8 @@ def saco(
 ) -> Float[np.ndarray, " batch"]:
     """SaCo of each sample: whether groups of more relevant tokens matter more to the model, see :func:`coefficient`.
 
-    The paper's groups are equally large. Where the tokens do not divide so, the first ones have one more, and salience and
+    The paper's K ``groups`` are equally large. Where the tokens do not divide so, the first ones have one more, and salience and
     falls are those of a token of the group; of equal groups that is the same. Of fewer tokens than groups each is one.
-
-    Args:
-        relevance: of each token.
-        free: which tokens may be masked.
-        drop: see :data:`Drop`.
-        groups: how many; K in the paper.
-        seed: of the order of equally relevant tokens.
     """
     orders = [order_of(values, maskable, seed) for values, maskable in zip(relevance, free, strict=True)]
     cut = [np.array_split(order, min(groups, len(order))) if len(order) else [] for order in orders]
@@ -132,15 +126,7 @@ def deletion(
 ) -> Float[np.ndarray, "signs batch steps"]:
     """The probability while tokens are masked in equal steps, from none to all that are free; ``steps`` + 1 points.
 
-    Args:
-        relevance: of each token.
-        free: which tokens may be masked.
-        drop: see :data:`Drop`.
-        steps: how many.
-        seed: of the order of equally relevant tokens.
-
-    Returns:
-        With the most relevant token gone first, :data:`POSITIVE`, and with the least relevant, :data:`NEGATIVE`.
+    With the most relevant token gone first, :data:`POSITIVE`, and with the least relevant, :data:`NEGATIVE`.
     """
     kept = np.ones((2, steps + 1, *free.shape), dtype=bool)
     for sample, (values, maskable) in enumerate(zip(relevance, free, strict=True)):
@@ -163,17 +149,10 @@ def kept(
     key: str,
     seed: int,
 ) -> Bool[np.ndarray, "signs steps tokens"]:
-    """Which tokens are there at each step, most relevant gone first (0) and least relevant gone first (1).
+    """Which tokens of a sample are there when so many per cent of the free ones are gone, at each of ``steps``.
 
-    Equally relevant ones go in an order drawn for the sample. The second order is the first one reversed. Where all that may
-    be removed is removed, both are the same.
-
-    Args:
-        relevance: one number a token.
-        free: which tokens may be removed.
-        steps: per cent of the free tokens that are gone.
-        key: of the sample.
-        seed: of the run.
+    Most relevant gone first (0) and least relevant gone first (1), which is the same order reversed. Where all that may be
+    removed is removed, both are the same. Equally relevant ones go in an order drawn for the sample of this ``key``.
     """
     ordered = order_of(relevance, free, [seed, zlib.crc32(key.encode())])
     return without_first(ordered, [removed(percent, len(ordered)) for percent in steps], len(relevance))

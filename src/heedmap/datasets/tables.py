@@ -1,17 +1,24 @@
-"""Parquet files: a sample a row, with columns for what a model takes and what is true."""
+"""Rows with columns: Parquet files, JSON lines, and data sets that the library ``datasets`` has saved.
+
+A run has them as they are stored; of Parquet files there are also samples with their truth.
+"""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from heedmap.common.extras import library
-from heedmap.datasets.disk import FilePath, described
-from heedmap.datasets.images import mask, picture
+from heedmap.datasets.files import FilePath, chosen_files, dated, described, mask, needed_file, parsed, picture, stored
+from heedmap.datasets.rows import SourceRow, chosen_columns, made_row
 from heedmap.datasets.sample import Foreground, RightAnswers, Sample, SampleInputs, Truth
 from heedmap.datasets.vqa import SCORINGS, soft_scores
 from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
@@ -21,21 +28,213 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from pyarrow.parquet import ParquetFile
 
-INPUTS = ("text", "text_pair", "image")
+TRIED = 100
+"""Lines that are looked at to learn which columns there are."""
+AT_ONCE = 1 << 26
+"""Bytes of a row group, uncompressed, that are held at a time, about; of a larger one only a piece."""
 TRUTHS = ("mask", "answers", "label")
 """The first of these that there is a column of is the truth."""
-ROLES = (*INPUTS, *TRUTHS, "id")
-
+ROLES = ("text", "text_pair", "image", *TRUTHS, "id")
+"""What a column of a sample may be."""
 VOTERS = 10
 """Of so many answers or more each is a vote, as in VQA; fewer are all right."""
 
 
-class ParquetTable:
-    """Parquet files; a sample is a row, its key the ``id``, or else file and row.
+# -- rows for a run ----------------------------------------------------------------------------------------------------
 
-    Attributes:
-        keys, problems, description: see :class:`heedmap.datasets.sample.Reader`.
+
+class TableSource(ABC):
+    """Rows of some files, one file after the other: a :class:`~heedmap.datasets.rows.RowSource`."""
+
+    kind = ""
+
+    def __init__(
+        self,
+        where: Path,
+        paths: Sequence[Path],
+        counts: Sequence[int],
+        names: Sequence[str],
+        columns: Mapping[str, str],
+    ) -> None:
+        self._paths, self._ends = list(paths), list(accumulate(counts))
+        self._folder = paths[0].parent
+        self.columns: Sequence[str] = list(names)
+        self._chosen = chosen_columns(self.columns, columns, where)
+        self.roles: Collection[str] = tuple(self._chosen)
+        self.description: Mapping[str, object] = dated(
+            self.kind, [(path.name, path) for path in paths], len(self), columns=dict(self._chosen)
+        )
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, number: int) -> SourceRow:
+        """The row; its key is its ``id``, or else file and row."""
+        file = bisect_right(self._ends, number)
+        row = number - (self._ends[file - 1] if file else 0)
+        place = f"{self._paths[file].stem}:{row}"
+        try:
+            values = self._values(file, row, number)
+        except SampleError as error:
+            needed_file(self._paths[file], "rows")  # where it is gone, that is no fault of the row
+            return SourceRow(place, problem=str(error))
+        return made_row(place, {role: values.get(name) for role, name in self._chosen.items()}, self._folder)
+
+    @abstractmethod
+    def _values(self, file: int, row: int, number: int) -> Mapping[str, object]:
+        """Column → value, of a row of a file, which is row ``number`` of all; SampleError where it cannot be read."""
+
+
+class ParquetSource(TableSource):
+    """Parquet files."""
+
+    kind = "parquet"
+
+    def __init__(self, where: Path, paths: Sequence[Path], columns: Mapping[str, str]) -> None:
+        self._rows = Rows(paths)
+        super().__init__(where, paths, self._rows.counts, self._rows.schema.names, columns)
+
+    def _values(self, file: int, row: int, number: int) -> Mapping[str, object]:
+        return self._rows.read(number, list(self._chosen.values()))
+
+
+class JsonLines(TableSource):
+    """Files with a JSON object a line; empty lines are none."""
+
+    kind = "jsonl"
+
+    def __init__(self, where: Path, paths: Sequence[Path], columns: Mapping[str, str]) -> None:
+        self._starts = [_line_starts(path) for path in paths]
+        names = _names(paths[0])
+        super().__init__(where, paths, list(map(len, self._starts)), names, columns)
+
+    def _values(self, file: int, row: int, number: int) -> Mapping[str, object]:
+        try:
+            with self._paths[file].open("rb") as lines:
+                lines.seek(self._starts[file][row])
+                data = json.loads(lines.readline())
+        except (OSError, ValueError, RecursionError) as error:
+            raise SampleError(f"it is no JSON ({error}); expected an object") from error
+        if not isinstance(data, dict):
+            raise SampleError(f"it is a {type(data).__name__}; expected a JSON object")
+        return data
+
+
+class ArrowFiles(TableSource):
+    """Arrow files as the library ``datasets`` saves them; they are mapped, not read."""
+
+    kind = "huggingface"
+
+    def __init__(self, where: Path, paths: Sequence[Path], columns: Mapping[str, str]) -> None:
+        self._tables: dict[int, pyarrow.Table] = {}
+        self._paths = list(paths)
+        tables = [self._table(file) for file in range(len(paths))]
+        super().__init__(where, paths, [table.num_rows for table in tables], tables[0].column_names, columns)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_tables": {}}
+
+    def _values(self, file: int, row: int, number: int) -> Mapping[str, object]:
+        try:
+            names = list(self._chosen.values())
+            return self._table(file).select(names).slice(row, 1).to_pylist()[0]
+        except (KeyError, ValueError, OSError) as error:
+            raise SampleError(f"row {row} of {self._paths[file].name} cannot be read ({error})") from error
+
+    def _table(self, file: int) -> pyarrow.Table:
+        if file not in self._tables:
+            arrow = library("pyarrow", "scale", "reading data sets of the library datasets needs")
+            path = self._paths[file]
+            try:
+                self._tables[file] = arrow.ipc.open_stream(arrow.memory_map(str(path))).read_all()
+            except (OSError, ValueError) as error:
+                raise FileFormatError(
+                    f"{path} cannot be read as an Arrow stream ({error}); save the data set again with save_to_disk"
+                ) from error
+        return self._tables[file]
+
+
+def open_parquet(
+    folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None
+) -> ParquetSource:
+    """Parquet files.
+
+    Args:
+        folder: a file, or a folder of ``.parquet``.
+        columns: role → name of its column, where they differ; roles are those of
+            :data:`~heedmap.datasets.rows.ROLES`.
+        split: only the files whose name begins with it.
     """
+    return ParquetSource(Path(folder), chosen_files(folder, split, ".parquet"), columns or {})
+
+
+def open_jsonl(folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None) -> JsonLines:
+    """Files with a JSON object a line; arguments as for :func:`open_parquet`."""
+    return JsonLines(Path(folder), chosen_files(folder, split, ".jsonl", ".ndjson"), columns or {})
+
+
+def open_saved(folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None) -> ArrowFiles:
+    """A folder that ``save_to_disk`` of the library ``datasets`` wrote.
+
+    Args:
+        folder: of a ``Dataset``, or of a ``DatasetDict``.
+        columns: as for :func:`open_parquet`.
+        split: of a ``DatasetDict``; None: the only one that there is.
+    """
+    where = Path(folder)
+    splits = sorted(path.parent.name for path in where.glob("*/state.json"))
+    if splits:
+        if split not in splits and (split is not None or len(splits) > 1):
+            raise InputError(
+                f"{where} has the splits {', '.join(splits)}; choose one by split=, on the command line --file"
+            )
+        where = where / (split or splits[0])
+    return ArrowFiles(where, _saved_files(where), columns or {})
+
+
+def _saved_files(folder: Path) -> list[Path]:
+    """The files of a saved data set in its own order."""
+    state = folder / "state.json"
+    if not state.is_file():
+        return chosen_files(folder, None, ".arrow")
+    try:
+        told = json.loads(state.read_text(encoding="utf-8"))
+        names = [entry["filename"] for entry in told["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{state} is damaged ({error!r}); save the data set again with save_to_disk") from error
+    if told.get("_indices_data_files"):
+        raise InputError(f"{folder} holds a selection of rows beside its data; save it again after flatten_indices()")
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise InputError(f"there is no {missing[0]} in {folder}, which its state.json names; copy the whole folder")
+    return [folder / name for name in names]
+
+
+def _line_starts(path: Path) -> np.ndarray:
+    """Where each line that is not empty begins, in bytes."""
+    starts, at = [], 0
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.strip():
+                starts.append(at)
+            at += len(line)
+    return np.array(starts, dtype=np.int64)
+
+
+def _names(path: Path) -> list[str]:
+    """The columns of the first lines."""
+    names: dict[str, None] = {}
+    with path.open("rb") as lines:
+        for line in islice(lines, TRIED):
+            data = parsed(line)
+            names |= dict.fromkeys(data) if isinstance(data, dict) else {}
+    return list(names)
+
+
+# -- samples of Parquet files ------------------------------------------------------------------------------------------
+
+
+class ParquetTable:
+    """Parquet files, a :class:`~heedmap.datasets.sample.Reader`; a sample is a row, its key the ``id``, or else file and row."""
 
     def __init__(self, paths: Sequence[Path], columns: Mapping[str, str], scoring: str | None) -> None:
         self._rows = Rows(paths)
@@ -57,7 +256,8 @@ class ParquetTable:
         key = self.keys[index]
         row = self._rows.read(self._numbers[index], list(self._columns.values()))
         values = {role: row[name] for role, name in self._columns.items()}
-        for role in ("text", "image"):
+        wanted = next(role for role in TRUTHS if role in values)
+        for role in ("text", "image", wanted):
             if role in values and values[role] is None:
                 raise SampleError(f"row {key} has no {role}; fill the column {self._columns[role]}, or leave it out")
         inputs: SampleInputs = {}
@@ -66,7 +266,7 @@ class ParquetTable:
             inputs["text"] = _text(key, values["text"], values.get("text_pair"))
         if "image" in values:
             image = inputs["image"] = picture(self._source(values["image"], key), f"the image of row {key}")
-        return Sample(key, inputs, self._truth(key, values, image))
+        return Sample(key, inputs, self._truth(wanted, key, values, image))
 
     def _keyed(self, paths: Sequence[Path]) -> Iterator[tuple[str, int]]:
         """Key and number of each row that has a key of its own."""
@@ -82,17 +282,12 @@ class ParquetTable:
                     seen.add(str(name))
                     yield str(name), number
 
-    def _truth(self, key: str, values: Mapping[str, object], image: Image | None) -> Truth:
-        role = next(role for role in TRUTHS if role in values)
-        if values[role] is None:
-            raise SampleError(f"row {key} has no {role}; fill the column {self._columns[role]}, or leave it out")
+    def _truth(self, role: str, key: str, values: Mapping[str, object], image: Image | None) -> Truth:
         if role == "mask":
             return self._region(key, values, image)
-        return (
-            self._answers(key, values["answers"])
-            if role == "answers"
-            else RightAnswers(*self._label(values["label"], key))
-        )
+        if role == "answers":
+            return self._answers(key, values["answers"])
+        return RightAnswers(*self._label(values["label"], key))
 
     def _region(self, key: str, values: Mapping[str, object], image: Image | None) -> Foreground:
         pixels = mask(self._source(values["mask"], key), f"the mask of row {key}")
@@ -120,22 +315,14 @@ class ParquetTable:
         return {self._names[label] if self._names else str(int(label)): 1.0}, int(label)
 
     def _source(self, value: object, key: str) -> Path | bytes:
-        """Bytes, or a path from the files' folder on, or both as the library ``datasets`` has them."""
-        if isinstance(value, Mapping):
-            value = value.get("path") if value.get("bytes") is None else value["bytes"]
-        if isinstance(value, str):
-            return self._folder / value
-        if not isinstance(value, bytes):
-            raise SampleError(f"row {key} has a {type(value).__name__} as a picture; expected bytes, or a path")
-        return value
+        found = stored(value, self._folder)
+        if not isinstance(found, Path | bytes):
+            raise SampleError(f"row {key} has a {type(found).__name__} as a picture; expected bytes, or a path")
+        return found
 
 
 def open_table(
-    folder: FilePath,
-    *,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    scoring: str | None = None,
+    folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None, scoring: str | None = None
 ) -> ParquetTable:
     """Open Parquet files.
 
@@ -159,11 +346,7 @@ def open_table(
         raise OptionError(f"columns are given for {', '.join(columns)}; expected some of {', '.join(ROLES)}")
     if scoring is not None and scoring not in SCORINGS:
         raise OptionError(f"scoring is {scoring!r}; expected one of {', '.join(SCORINGS)}")
-    path = Path(folder)
-    paths = sorted(path.glob(f"{split or ''}*.parquet")) if path.is_dir() else [path]
-    if not paths or not paths[0].is_file():
-        raise InputError(f"there is no {split or ''}*.parquet at {path}; give such a file, or a folder of them")
-    return ParquetTable(paths, columns, scoring)
+    return ParquetTable(chosen_files(folder, split, ".parquet"), columns, scoring)
 
 
 def _present(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -192,8 +375,7 @@ def _class_names(schema: pyarrow.Schema, column: str | None) -> list[str] | None
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
-AT_ONCE = 1 << 26
-"""Bytes of a row group, uncompressed, that are held at a time, about; of a larger one only a piece."""
+# -- the rows of Parquet files -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

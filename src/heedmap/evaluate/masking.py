@@ -1,26 +1,35 @@
-"""Models' inputs without some of their tokens, which are masked or taken out.
+"""Models' inputs without some of their tokens, which are masked, taken out, or replaced by something that does not look empty.
 
 A masked word becomes a token that says nothing, masked patches and boxes become zeros, and nothing changes its shape; what is
-taken out the model never sees.
+taken out the model never sees; what is replaced becomes the picture blurred, words and boxes of other samples.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from heedmap.errors import InputError, OptionError
+from heedmap.common.extras import library
+from heedmap.engine.explain import explain
+from heedmap.errors import InputError, OptionError, SampleError
+from heedmap.evaluate.answer import inputs_of
+from heedmap.methods.cards import CHANCE
+from heedmap.models.inputs import standard
 from heedmap.models.labels import special_ids
-from heedmap.outputs import get
+from heedmap.outputs import get, needed
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
     from heedmap.data.explanation import Segment
+    from heedmap.datasets.sample import Reader, Sample
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.types import Tokenizer
@@ -49,6 +58,10 @@ NO_PADDING = 1e-6
 WAYS = ("drop", "mask", "replace")
 FILLS = WAYS[1:]
 """Those in which every token keeps its place."""
+BLUR = 1 / 8
+"""Standard deviation of the Gaussian, as a share of the picture's shorter side."""
+DONORS = 32
+"""Samples whose words and boxes are put into others."""
 
 
 # -- masked ------------------------------------------------------------------------------------------------------------
@@ -148,13 +161,18 @@ def _sound(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
     return value.where(cover, value.amin((1, 2), keepdim=True))
 
 
+def padding_mask(subject: Model, inputs: Mapping[str, object], segment: str) -> Tensor | None:
+    """The input that is 0 where a segment's tokens are padding; None: there is none."""
+    return get(standard(inputs, subject.renamed), MASKS.get(segment, ""))
+
+
 def real_tokens(
     subject: Model, inputs: Mapping[str, object], explanation: Explanation, name: str
 ) -> Bool[Tensor, "batch tokens"]:
     """Which tokens of a segment are no padding and were taken in by the model; on the CPU."""
     segment = explanation.segment(name)
     real = segment.positions >= 0
-    mask = get(inputs, subject.renamed.get(MASKS.get(name, ""), MASKS.get(name, "")))
+    mask = padding_mask(subject, inputs, name)
     if mask is not None and mask.shape == real.shape:
         real = real & (mask.cpu() != 0)
     pixels = get(inputs, "pixel_mask")
@@ -192,16 +210,6 @@ def no_words(subject: Model) -> set[int]:
     return {token for token in (*special, *named) if isinstance(token, int)}
 
 
-def repeated(inputs: Mapping[str, object], batch: int, owners: Tensor) -> dict[str, object]:
-    """The inputs of the samples with these numbers, once for each time that a number is there."""
-    return {
-        name: value[owners.to(value.device)]
-        if isinstance(value, torch.Tensor) and value.dim() and len(value) == batch
-        else value
-        for name, value in inputs.items()
-    }
-
-
 def spread(value: Tensor, mask: Tensor | None) -> Float[Tensor, " batch"]:
     """Standard deviation of each sample's numbers, (batch, …), without those of tokens that ``mask`` hides."""
     flat = value.detach().float().flatten(1)
@@ -232,9 +240,9 @@ def without(
         segment: of an explanation; its own batch does not matter.
         keep: of words and boxes which tokens stay; of a picture which pixels, (batch, rows, columns). Pixels that are dropped or
             masked become 0, the mean of what the model was trained on: patches cannot be taken out of most models.
-        way: ``"drop"`` takes tokens out, ``"mask"`` hides them, see :func:`~heedmap.evaluate.perturb.masking.masked`;
+        way: ``"drop"`` takes tokens out, ``"mask"`` hides them, see :func:`~heedmap.evaluate.masking.masked`;
             ``"replace"`` puts ``instead`` where they were.
-        instead: of the input's shape, see :func:`~heedmap.evaluate.filling.filled`; for ``"replace"`` alone.
+        instead: of the input's shape, see :func:`~heedmap.evaluate.masking.filled`; for ``"replace"`` alone.
 
     Raises:
         InputError: the segment's tokens are not to be found in the inputs one by one.
@@ -303,10 +311,94 @@ def _blanked(tensor: Tensor, real: Bool[Tensor, "batch tokens"]) -> Tensor:
 def upsampled(relevance: Tensor, grid: tuple[int, int], size: tuple[int, int], smooth: bool) -> Tensor:
     """Relevance of patches as that of pixels, (batch, rows, columns), by torch: bilinear, or of each patch the same.
 
-    One of two: segmentation and detection scale by Pillow (:func:`heedmap.evaluate.metrics.evidence.upsampled`), whose last
+    One of two: segmentation and detection scale by Pillow (:func:`heedmap.evaluate.evidence.upsampled`), whose last
     bit differs, so that neither can stand in for the other without a change of figures that were published.
     """
     maps = relevance.unflatten(1, grid)[:, None]
     if smooth:
         return interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]
     return interpolate(maps, size, mode="nearest-exact")[:, 0]
+
+
+# -- replaced ----------------------------------------------------------------------------------------------------------
+
+
+def blurred(pixels: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch channels rows columns"]:
+    """Each picture under a Gaussian of :data:`BLUR`; beyond its edge the outermost pixels go on.
+
+    Raises:
+        MissingLibraryError: there is no scipy.
+    """
+    gaussian = library("scipy.ndimage", "eval", "blurred pictures need").gaussian_filter
+    sigma = BLUR * min(pixels.shape[-2:])
+    soft = gaussian(pixels.detach().cpu().double().numpy(), sigma, axes=(-2, -1), mode="nearest")
+    return torch.from_numpy(soft).to(pixels)
+
+
+def donors_of(reader: Reader, seed: int, count: int = DONORS) -> tuple[Sample, ...]:
+    """Samples that can be read, drawn by the seed; those that cannot are passed over."""
+    donors: list[Sample] = []
+    for index in np.random.default_rng(seed).permutation(len(reader)).tolist():
+        if len(donors) == count:
+            break
+        with suppress(SampleError):
+            donors.append(reader[index])
+    return tuple(donors)
+
+
+def filled(
+    subject: Model, inputs: Mapping[str, object], segment: str, keys: Sequence[str], donors: Sequence[Sample], seed: int
+) -> Tensor:
+    """For each place of a segment's input what stands there when its token is gone; of the input's shape and dtype.
+
+    All is drawn before anything is removed, so that it depends on the sample, the place and the seed alone: not on the map, the
+    step or the batch.
+
+    Args:
+        subject: the model.
+        inputs: what it is called with, of the samples ``keys``.
+        segment: ``"image"``: the picture :func:`blurred`. ``"text"``, ``"boxes"``: at each place one of all words or boxes'
+            features of the donors, without the sample's own, each as probable as it is frequent there.
+        keys: of the samples.
+        donors: other samples; not looked at for a picture.
+        seed: of the draws.
+
+    Raises:
+        InputError: the segment is of none of the inputs, or there is no other sample.
+    """
+    name, value = source(subject, inputs, segment)
+    if segment == "image":
+        if value.dim() != 4:
+            raise InputError(
+                f"the picture has shape {tuple(value.shape)}; it can only be blurred in pixel_values (batch, channels, rows, "
+                "columns)"
+            )
+        return blurred(value)
+    pool, owners = _pool(subject, segment, name, donors)
+    rows = []
+    for key in keys:
+        others = [number for number, owner in enumerate(owners) if owner != key]
+        if not others:
+            raise InputError(
+                f"there is no {segment} of another sample than {key} to put where tokens are removed; give more samples"
+            )
+        generator = np.random.default_rng([seed, zlib.crc32(key.encode()), zlib.crc32(segment.encode())])
+        drawn = generator.integers(len(others), size=value.shape[1])
+        rows.append(pool[torch.tensor(others)[torch.from_numpy(drawn)]])
+    return torch.stack(rows).to(value)
+
+
+def _pool(subject: Model, segment: str, name: str, donors: Sequence[Sample]) -> tuple[Tensor, list[str]]:
+    """All words or boxes of the donors that may be removed, and whose each is."""
+    if not donors:
+        return torch.empty(0), []
+    inputs = inputs_of(subject, donors)
+    explanation = explain(subject, inputs, method=CHANCE)
+    free = free_tokens(subject, inputs, explanation, segment)
+    value = needed(inputs, name).cpu()
+    if value.shape[:2] != free.shape:
+        raise InputError(
+            f"the segment {segment!r} has {free.shape[1]} tokens and its input the shape {tuple(value.shape)}; other "
+            "samples' tokens can only be put where each is one entry of the input"
+        )
+    return value[free], [donors[row].key for row in free.nonzero()[:, 0].tolist()]

@@ -13,7 +13,7 @@ import numpy as np
 from heedmap.common.extras import library
 from heedmap.common.printable import counted
 from heedmap.errors import InputError
-from heedmap.evaluate.metrics.statistics import draws, ends
+from heedmap.evaluate.statistics import draws, ends
 from heedmap.methods.cards import CHANCE
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ class Recommendation:
         from rich.text import Text
 
         letters = dict(zip(self._tests(), ascii_uppercase, strict=False))
-        told = [f"{letter}: {TESTS[test][0]} ({_better(test)} is better)" for test, letter in letters.items()]
+        named = [(letter, *TESTS[test]) for test, letter in letters.items()]
+        told = [f"{letter}: {name} ({'higher' if higher else 'lower'} is better)" for letter, name, higher in named]
         told.append("cost: time of an explanation, as a multiple of a forward pass")
         table = Table(
             title=f"{self.model}, {counted(self.samples, 'input')}",
@@ -143,7 +144,9 @@ class Recommendation:
 
     def to_markdown(self) -> str:
         """A table, the sentence, and what was refused."""
-        lines = [self._headings(), ["---"] * len(self._headings()), *map(self._cells, self.rows)]
+        arrows = [f"{TESTS[test][0]} {'↑' if TESTS[test][1] else '↓'}" for test in self._tests()]
+        headings = ["method", "mean rank", "interval", *arrows, "cost", "verdict"]
+        lines = [headings, ["---"] * len(headings), *map(self._cells, self.rows)]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         refused = "".join(f"- `{name}` cannot be used: {why}\n" for name, why in self.refused.items())
         return f"{self.sentence}\n\n{table}\n" + (f"\n{refused}" if refused else "")
@@ -151,18 +154,10 @@ class Recommendation:
     def _tests(self) -> list[str]:
         return [test for test in TESTS if any(test in row.tests for row in self.rows)]
 
-    def _headings(self) -> list[str]:
-        arrows = [f"{TESTS[test][0]} {'↑' if TESTS[test][1] else '↓'}" for test in self._tests()]
-        return ["method", "mean rank", "interval", *arrows, "cost", "verdict"]
-
     def _cells(self, row: Ranked) -> list[str]:
         figures = [f"{row.tests[test]:.3f}" if test in row.tests else "" for test in self._tests()]
         ends = f"{row.low:.2f}–{row.high:.2f}"
         return [row.method, f"{row.rank:.2f}", ends, *figures, f"{row.cost:.1f} ×", row.verdict]
-
-
-def _better(test: str) -> str:
-    return "higher" if TESTS[test][1] else "lower"
 
 
 def recommendation(

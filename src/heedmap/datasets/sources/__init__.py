@@ -1,1 +1,0 @@
-"""The rows of a data set, whatever its form, one by one: what a run over all of them explains."""
