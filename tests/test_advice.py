@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import heedmap
-from heedmap.common.advice import PAGE, SHELL, said_for
+from heedmap.common.printable import PAGE, SHELL, said_for
 
 SOURCE = Path(heedmap.__file__).parent
 PYTHON = re.compile(
@@ -20,7 +20,7 @@ PYTHON = re.compile(
 """What only Python reads,"""
 FROM_HERE = re.compile("[Ii]n Python\\b")
 """but after these words."""
-OWN = ("cli", "zoo", "render/figure.py", "render/scale.py", "methods/cards.py", "packaged", "common/advice.py")
+OWN = ("cli", "zoo", "render/figure.py", "render/scale.py", "methods/cards.py", "packaged", "common/printable.py")
 """What makes no messages with advice, or writes them for the shell."""
 CALLERS = {
     "use heedmap.load(...).explain(text=...)": "text where tensors belong; both faces make tensors of it",

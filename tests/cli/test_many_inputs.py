@@ -2,6 +2,7 @@
 
 import json
 import signal
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 import heedmap
 from heedmap.cli import batch
 from heedmap.explanation import Explanation
+from heedmap.models.media import read_audio
 from heedmap.zoo.samples import MATERIALS
+from models import builders
 
 
 def _entries(folder: Path) -> list[dict]:
@@ -47,6 +50,21 @@ def test_pictures_together_are_as_pictures_alone(run, photos, tmp_path):
         together = Explanation.load(tmp_path / "maps" / entry["file"])
         assert together.segments["image"].grid == alone.segments["image"].grid
         assert together["image"].numpy() == pytest.approx(alone["image"].numpy(), rel=1e-3, abs=1e-5)
+
+
+def test_sounds_together_are_heard_as_alone(run, tmp_path):
+    builders.whisper(tmp_path / "whisper")
+    (tmp_path / "clips").mkdir()
+    for name, seconds in (("a", 0.5), ("b", 0.25)):
+        with wave.open(str(tmp_path / "clips" / f"{name}.wav"), "wb") as sound:
+            sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+            sound.writeframes((8000 * np.sin(np.arange(int(16_000 * seconds)) / 20)).astype("<i2").tobytes())
+    run("explain", "whisper", "--audio", "clips", "--out", "maps", "--as", "safetensors")
+    subject = heedmap.load(str(tmp_path / "whisper"))
+    for entry in _entries(tmp_path / "maps"):
+        alone = subject.explain(audio=read_audio(tmp_path / entry["input"]["audio"]))
+        together = Explanation.load(tmp_path / "maps" / entry["file"])
+        assert together.segments["audio"].roles == alone.segments["audio"].roles is not None
 
 
 def test_boxes_have_their_names_and_rows_their_own_targets(run, tmp_path):

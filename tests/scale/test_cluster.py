@@ -15,7 +15,7 @@ import heedmap
 from heedmap.errors import ClusterError, OptionError
 from heedmap.models.model import Model
 from heedmap.scale.cluster import MODE, _authenticating, _is_here, places
-from heedmap.scale.job import Job, Wanted
+from heedmap.scale.worker import Job, Wanted
 
 
 def test_two_workers_make_the_same_rows(warmed: Path, whole: heedmap.Run, lists_file: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from heedmap.common.files import HeldFolder
 from heedmap.errors import FileFormatError, InputError, OptionError, OutputError, SampleError, UnknownNameError
 from heedmap.explanation import Explanation
 from heedmap.models.model import Model
-from heedmap.scale.shard import explanation_of, lines_of
+from heedmap.scale.folder import explanation_of, lines_of
 from heedmap.zoo.samples import MATERIALS
 
 HALF = 2**-11

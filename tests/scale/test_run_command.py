@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.main import app
 from heedmap.datasets.opening import open_source
-from heedmap.scale.estimate import plan_run
+from heedmap.scale.run import plan_run
 
 
 def invoke(*arguments: object, code: int = 0):

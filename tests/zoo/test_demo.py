@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import heedmap
 from browsing import CHROMIUM
-from heedmap.cli import pages as commands
+from heedmap.cli import zoo as commands
 from heedmap.cli.main import app
 from heedmap.models.names import shipped
 from heedmap.zoo import gallery, samples

@@ -13,19 +13,17 @@ import typer
 from heedmap.cli.command import command, end, progress_bar, tell, working
 from heedmap.cli.inputs import ReadInputs, asked, drawn_on
 from heedmap.cli.options import (
-    CostOptions,
     FigureOptions,
     JsonOption,
-    MemoryOption,
+    MemoryOptions,
     MethodOptions,
     ModelOptions,
     OneInput,
     OpenOption,
     generation,
+    read_as,
 )
 from heedmap.common.files import write_output
-from heedmap.common.memory import memory_bytes
-from heedmap.errors import OptionError
 from heedmap.methods import written
 from heedmap.render.files import DOTS, PICTURES, figure_bytes
 
@@ -58,7 +56,7 @@ class AnswerOptions(MethodOptions):
         typer.Option(help="KEY=VALUE for transformers' generate, such as max_new_tokens=20. Several times."),
     ] = None
     system: Annotated[str | None, typer.Option(help="The system prompt, of a model with a chat template.")] = None
-    memory: MemoryOption = None
+    cost: MemoryOptions
     out: Annotated[Path | None, typer.Option(help="Write .html, .png, .svg, .pdf, .json or .safetensors.")] = None
     as_json: JsonOption = False
     show: OpenOption = False
@@ -68,7 +66,6 @@ class AnswerOptions(MethodOptions):
         super().check()
         generation(self.generate)
         _ = self.against
-        memory_bytes(self.memory)
 
     @property
     def against(self) -> str | dict[str, str] | None:
@@ -77,10 +74,8 @@ class AnswerOptions(MethodOptions):
         Raises:
             typer.BadParameter: several that are no pairs.
         """
-        try:
+        with read_as("--contrast"):
             return written.contrast(self.contrast or ())
-        except OptionError as error:
-            raise typer.BadParameter(str(error), param_hint="--contrast") from error
 
 
 @command()
@@ -90,7 +85,6 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
 
     look = figures.look(options.out, ENDINGS, options.show)
     given = inputs.read(model.model)
-    model.check()
     options.check()
     subject = model.load()
     with progress_bar() as bar:
@@ -104,7 +98,7 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
             generate=generation(options.generate),
             system=options.system,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
-            **CostOptions(memory=options.memory).given,
+            **options.cost.given,
         )
     if options.out is not None:
         write(options.out, explanation, drawn_on(subject, given, tell), given["audio"], **look)
@@ -174,7 +168,6 @@ def _answer(
 ) -> None:
     look = figures.look(options.out, ENDINGS, options.show)
     given = inputs.read(model.model)
-    model.check()
     options.check()
     subject = model.load()
     with working(subject, f"explaining by {options.method}") as progress:

@@ -1,4 +1,4 @@
-"""``heedmap compare`` and ``heedmap recommend``: several methods on one input, and which to use on a model."""
+"""``heedmap methods``, ``compare`` and ``recommend``: what methods there are, several on one input, which to use on a model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.cli import completion
 from heedmap.cli.command import command, open_file, progress_bar, tell, working
-from heedmap.cli.evaluate import opened
+from heedmap.cli.evaluate import FILLS, FillOption, opened
 from heedmap.cli.inputs import ReadInputs, asked, drawn_on, parse_target, rows_of
 from heedmap.cli.options import (
-    FILLS,
     DataOptions,
-    FillOption,
     JsonOption,
     ManyInputs,
     MapFigureOptions,
@@ -29,12 +26,14 @@ from heedmap.cli.options import (
     check_methods,
     check_out,
     check_words,
+    choices,
     methods_option,
+    word_option,
 )
-from heedmap.common.advice import SHELL, said_for
 from heedmap.common.files import write_output
-from heedmap.common.printable import without_folders
+from heedmap.common.printable import SHELL, said_for, without_folders
 from heedmap.errors import InputError
+from heedmap.methods.cards import CARDS
 from heedmap.render.files import DOTS, PICTURES, figure_bytes
 from heedmap.render.naming import headline
 
@@ -44,11 +43,73 @@ if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader, Sample
     from heedmap.evaluate.experiments.choosing import Comparison
     from heedmap.evaluate.ranking import Recommendation
+    from heedmap.methods import Method
     from heedmap.models.model import Model
     from heedmap.render.files import FigureLook
 
 COMPARED = ("generic", "rollout", "raw_attention", "attn_lrp")
 """What is compared where no method is named."""
+
+
+@command()
+def methods(
+    *,
+    name: Annotated[
+        list[str] | None, typer.Argument(help="Methods; by default all.", autocompletion=choices(*CARDS))
+    ] = None,
+    as_json: JsonOption = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write the method cards to this file.")] = None,
+) -> None:
+    """List the methods: what each computes, its paper, what it costs, where it fails, and its options."""
+    check_methods(name or (), groups=())
+    import heedmap
+
+    asked_for = [heedmap.METHODS[each.partition(":")[0]] for each in name or heedmap.METHODS]
+    if markdown is not None:
+        from heedmap.common.files import write_output
+        from heedmap.methods.cards import page
+
+        write_output(markdown, page(asked_for).encode())
+    if as_json:
+        typer.echo(json.dumps([_method_data(method) for method in asked_for], indent=1, default=str))
+        return
+    for method in asked_for:
+        _print_method(method)
+
+
+def _method_data(method: Method) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from heedmap.methods.cards import evidence
+
+    return {
+        "name": method.name,
+        "summary": method.summary,
+        "source": method.source,
+        "options": dict(method.options),
+        **asdict(CARDS[method.name]),
+        "evidence": evidence(method.name),
+    }
+
+
+def _print_method(method: Method) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from heedmap.methods.cards import evidence
+    from heedmap.methods.supported import PAGE
+
+    card = CARDS[method.name]
+    options = ", ".join(f"{key}={value!r}" for key, value in method.options.items()) or "none"
+    cost = f"forward passes: {card.forwards}, backward: {card.backwards}; needs {card.needs}"
+    told = [cost, f"mind: {card.fails}", f"flows: {card.flows}", f"evidence: {evidence(method.name)} ({PAGE})"]
+    told += [f"licence: {card.licence}"] if card.licence else []
+    lines = ((method.summary, ""), (card.equation, ""), (method.source, "dim"), *((words, "") for words in told))
+    console = Console(highlight=False)
+    console.print(Text(method.name, style="bold"))
+    for words, style in (*lines, (f"options: {options}", "")):
+        console.print(Padding(Text(words, style=style), (0, 0, 0, 2)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +126,10 @@ class CompareOptions:
     as_json: JsonOption = False
     show: OpenOption = False
 
+    def __post_init__(self) -> None:
+        check_words(remove=(self.remove, FILLS))
+        check_methods(self.method or ())
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecommendOptions:
@@ -72,16 +137,16 @@ class RecommendOptions:
 
     method: Annotated[list[str] | None, methods_option("those of the budget")] = None
     budget: Annotated[
-        str,
-        typer.Option(
-            help="quick (8 inputs, fast methods) or thorough (32, all).",
-            autocompletion=completion.choices("quick", "thorough"),
-        ),
+        str, word_option(("quick", "thorough"), "quick (8 inputs, fast methods) or thorough (32, all).")
     ] = "quick"
     out: Annotated[Path | None, typer.Option(help="Also write the answer as .md or .json.")] = None
     remove: FillOption = "mask"
     seed: SeedOption = 0
     as_json: JsonOption = False
+
+    def __post_init__(self) -> None:
+        check_words(remove=(self.remove, FILLS))
+        check_methods(self.method or ())
 
 
 @command()
@@ -97,9 +162,6 @@ def compare(
     out = options.out
     look = figures.look(out, (*PICTURES, ".html", ".json"), options.show)
     given = inputs.read(model.model)
-    model.check()
-    check_words(remove=(options.remove, FILLS))
-    check_methods(options.method or ())
     from heedmap.evaluate.evaluation import contenders
     from heedmap.evaluate.experiments.choosing import compare as run
 
@@ -137,9 +199,9 @@ def _print(comparison: Comparison, out: Path | None) -> None:
     console.print(table(comparison))
     minded = [f"mind: {words}" for words in disagreements(comparison.explanations)]
     for line in (*legend(), *minded, *(f"left out: {name}: {why}" for name, why in comparison.refused.items())):
-        console.print(said_for(SHELL, line), soft_wrap=True, markup=False)
+        typer.echo(said_for(SHELL, line))
     if out is not None:
-        console.print(f"wrote {out}", soft_wrap=True, markup=False)
+        typer.echo(f"wrote {out}")
 
 
 @command()
@@ -155,9 +217,6 @@ def recommend(
     out = options.out
     check_out(out, (".md", ".json"))
     given = [row.read() for row in rows_of(inputs.roles)] if any(inputs.roles.values()) else []
-    model.check()
-    check_words(remove=(options.remove, FILLS))
-    check_methods(options.method or ())
     reader = None if given else opened(source)
     from heedmap.evaluate.evaluation import contenders
     from heedmap.evaluate.experiments.choosing import recommend as run
@@ -165,12 +224,14 @@ def recommend(
     chosen = contenders(options.method, crossed=True) if options.method else None
     wanted = parse_target(target)
     subject = model.load()
-    material = [_without_gaps(asked(subject, one)) for one in given] or _drawn(subject, reader, options.seed)
+    material: list[Mapping[str, object]] = [
+        {role: value for role, value in asked(subject, one).items() if value is not None} for one in given
+    ]
     with progress_bar() as bar:
         task = bar.add_task(f"methods on {subject.name}", total=1.0)
         answer = run(
             subject,
-            material,
+            material or _drawn(subject, reader, options.seed),
             methods=chosen,
             budget=options.budget,
             target=wanted,
@@ -190,10 +251,9 @@ def _tell(answer: Recommendation, out: Path | None, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    console = Console(highlight=False)
-    console.print(answer.table())
+    Console(highlight=False).print(answer.table())
     for name, why in answer.refused.items():
-        console.print(said_for(SHELL, f"left out: {name}: {why}"), soft_wrap=True, markup=False)
+        typer.echo(said_for(SHELL, f"left out: {name}: {why}"))
 
 
 def table(comparison: Comparison) -> Table:
@@ -226,31 +286,17 @@ def legend() -> list[str]:
 
 
 def _file(
-    kind: str, comparison: Comparison, subject: Model, given: ReadInputs, shared: bool, look: FigureLook
-) -> bytes:
-    if kind == ".json":
-        return (json.dumps(comparison.to_dict(), indent=1) + "\n").encode()
-    if kind in PICTURES:
-        return _figure(comparison, subject, given, kind, shared, look)
-    return _page(
-        comparison, without_folders(subject.name), _figure(comparison, subject, given, ".png", shared, look, 100)
-    ).encode()
-
-
-def _figure(
-    comparison: Comparison,
-    subject: Model,
-    given: ReadInputs,
-    kind: str,
-    shared: bool,
-    look: FigureLook,
-    dots: int = DOTS,
+    ending: str, comparison: Comparison, subject: Model, given: ReadInputs, shared: bool, look: FigureLook
 ) -> bytes:
     from heedmap.render.figure import side_by_side
 
+    if ending == ".json":
+        return (json.dumps(comparison.to_dict(), indent=1) + "\n").encode()
     picture = drawn_on(subject, given, tell, "the maps are")
     figure = side_by_side(comparison.explanations, image=picture, notes=comparison.notes(), shared=shared, **look)
-    return figure_bytes(figure, kind, look.get("dpi", dots))
+    if ending == ".html":
+        return _page(comparison, without_folders(subject.name), figure_bytes(figure, ".png", 100)).encode()
+    return figure_bytes(figure, ending, look.get("dpi", DOTS))
 
 
 def _page(comparison: Comparison, name: str, picture: bytes) -> str:
@@ -278,10 +324,6 @@ def _page(comparison: Comparison, name: str, picture: bytes) -> str:
     return document(body, f"heedmap: methods on {name}", "wide")
 
 
-def _without_gaps(given: Mapping[str, object]) -> dict[str, object]:
-    return {role: value for role, value in given.items() if value is not None}
-
-
 def _donors(subject: Model, remove: str, seed: int) -> tuple[Sample, ...]:
     """Samples whose words or boxes are put where tokens are taken away, from the zoo's own world."""
     if remove != "replace" or subject.kind_row.takes == ("image",):
@@ -300,19 +342,10 @@ def _donors(subject: Model, remove: str, seed: int) -> tuple[Sample, ...]:
 
 def _drawn(subject: Model, reader: Reader | None, seed: int) -> list[Mapping[str, object]]:
     """Inputs of a data set, or else of the zoo's own world, drawn by the seed."""
-    import numpy as np
 
     from heedmap.evaluate.experiments.choosing import BUDGETS
+    from heedmap.evaluate.masking import donors_of
     from heedmap.zoo.dataset import plain
 
-    reader = reader or plain(subject)
     most = max(budget.inputs for budget in BUDGETS.values())
-    drawn: list[Mapping[str, object]] = []
-    for index in np.random.default_rng(seed).permutation(len(reader)).tolist():
-        if len(drawn) == most:
-            break
-        try:
-            drawn.append(reader[index].inputs)
-        except InputError:
-            continue
-    return drawn
+    return [sample.inputs for sample in donors_of(reader or plain(subject), seed, most)]

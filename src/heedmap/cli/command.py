@@ -1,4 +1,4 @@
-"""What makes a function a command: its options, what an exception becomes, and what it shows while it works.
+"""What makes a function a command: its options, what an exception becomes, what it imports, and what it shows while it works.
 
 Exit codes: 0 done; 1 an error that heedmap raises on purpose; 2 a wrong command line; 3 an error inside heedmap; 130
 interrupted.
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, TypeVar, get_type_hints
 
 import typer
 
-from heedmap.common.advice import SHELL, said_for
+from heedmap.common.printable import SHELL, said_for
 from heedmap.errors import HeedmapError
+from heedmap.models.names import MODELS, PREFIX, is_of_library, is_zoo
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 3, 130
+SPARED = ("torchvision", "scipy")
+"""The first is for image processors, the second for the losses of detectors."""
+OF_OTHERS = ("accelerate",)
+"""For models that are quantised or spread over devices, as those of the zoo are not."""
+PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""A folder without these has nothing that makes tensors of pictures or sound."""
+OWN: list[str] = []
+"""The command that this process is for, and ends with: only then is anything left out. Empty in anybody else's Python."""
 
 
 def command(**defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -130,6 +139,37 @@ def importing() -> Iterator[None]:
 @cache
 def _freeze() -> None:
     gc.freeze()
+
+
+@contextmanager
+def sparing(model: str) -> Iterator[None]:
+    """While a model without a processor is loaded, :data:`SPARED` are as if not installed, and of one of the zoo
+    :data:`OF_OTHERS`; in a command's process alone.
+
+    transformers asks once whether they are there and keeps the answer as long as the process lives; heedmap itself may import
+    them afterwards.
+
+    Args:
+        model: its name, as :func:`heedmap.load` takes it.
+    """
+    wanted = (*SPARED, *(OF_OTHERS if is_zoo(model) else ())) if OWN and _reads_words_alone(model) else ()
+    hidden = [name for name in wanted if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # None is Python's word for what cannot be imported
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+def _reads_words_alone(model: str) -> bool:
+    """Whether it is a folder without a processor: of the zoo or a person's own."""
+    folder = MODELS / model.removeprefix(PREFIX) if is_zoo(model) else Path(model).expanduser()
+    return (
+        not is_of_library(model)
+        and (folder / "config.json").is_file()
+        and not any((folder / name).exists() for name in PROCESSORS)
+    )
 
 
 def progress_bar() -> Bar:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.cli import completion
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar
-from heedmap.cli.completion import choices
 from heedmap.cli.options import (
-    FILLS,
     DataOptions,
-    ExperimentOptions,
-    FillOption,
-    RationaleOptions,
-    RunOptions,
+    JsonOption,
+    ModelOptions,
+    SeedOption,
     check_methods,
     check_words,
+    complete_data,
+    complete_models,
     file_options,
+    methods_option,
+    word_option,
 )
-from heedmap.common.advice import SHELL, said_for
+from heedmap.common.printable import SHELL, said_for
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader
@@ -38,6 +40,59 @@ CUTS, TARGETS, JOINS = ("mean", "otsu"), ("top", "label", "found"), ("sum", "max
 CHECKS = ("smooth_randomisation", "complexity", "saco", "sensitivity", "agreement", "randomisation")
 """What options of one command may be: as the experiments know them, which import torch."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class RationaleData(DataOptions):
+    """A data set that has to be named."""
+
+    data: Annotated[
+        str,
+        typer.Option(help="KIND:FOLDER of texts with rationales, such as eraser:movies.", autocompletion=complete_data),
+    ] = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentOptions:
+    """What an experiment measures, and the folder of its run."""
+
+    out: Annotated[Path, typer.Option(help="The run's folder; a run that was stopped in it goes on.")]
+    source: DataOptions
+    method: Annotated[list[str] | None, methods_option("fast and ablations")] = None
+    samples: Annotated[int, typer.Option(min=1, help="So many samples, drawn by the seed.")] = 1000
+
+    def __post_init__(self) -> None:
+        check_methods(self.method or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RationaleOptions(ExperimentOptions):
+    """Those of ``heedmap evaluate rationales``."""
+
+    source: RationaleData
+
+
+FILLS = ("mask", "replace")
+"""Ways to hide tokens, as the evaluations know them, which import torch."""
+FillOption = Annotated[
+    str,
+    word_option(
+        FILLS,
+        "How tokens are taken away: mask hides them, replace puts a blurred picture or other samples' tokens there.",
+        "--remove",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How an experiment runs."""
+
+    seed: SeedOption = 0
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples that are explained at once.")] = 32
+    model: ModelOptions
+    as_json: JsonOption = False
+
+
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
 
 
@@ -46,24 +101,19 @@ def perturbation(
     *,
     options: ExperimentOptions,
     preset: Annotated[
-        str | None,
-        typer.Option(
-            help="lxmert, visualbert, vit or tenths; by default what fits.",
-            autocompletion=choices(*PRESETS),
-        ),
+        str | None, word_option(PRESETS, "lxmert, visualbert, vit or tenths; by default what fits.")
     ] = None,
     segment: Annotated[
         list[str] | None,
-        typer.Option(
-            help="text, image or boxes; joint: all of them in one order; several times; by default each there is.",
-            autocompletion=choices(*SEGMENTS),
+        word_option(
+            SEGMENTS, "text, image or boxes; joint: all of them in one order; several times; by default each there is."
         ),
     ] = None,
     remove: Annotated[
         str,
-        typer.Option(
-            help="drop takes tokens out, mask hides them, replace puts a blurred picture or other samples' tokens there.",
-            autocompletion=choices(*WAYS),
+        word_option(
+            WAYS,
+            "drop takes tokens out, mask hides them, replace puts a blurred picture or other samples' tokens there.",
         ),
     ] = "drop",
     truth: TruthOption = False,
@@ -71,7 +121,7 @@ def perturbation(
 ) -> None:
     """Take away what a map calls relevant, or irrelevant, and see what the model still knows."""
     check_words(preset=(preset, PRESETS), segment=(segment, SEGMENTS), remove=(remove, WAYS))
-    reader = _checked(options, run)
+    reader = opened(options.source)
     from heedmap.evaluate.experiments.perturbation import Perturbation
     from heedmap.evaluate.masking import donors_of
     from heedmap.zoo.dataset import answered
@@ -91,7 +141,7 @@ def fidelity(
         str,
         typer.Option(
             help="The same model, fine-tuned on random masks; of the zoo's: heedmap zoo train NAME --masked SHARE --out FOLDER.",
-            autocompletion=completion.models,
+            autocompletion=complete_models,
         ),
     ],
     share: Annotated[
@@ -106,8 +156,7 @@ def fidelity(
     from dataclasses import replace
 
     second = replace(run.model, model=tuned)
-    second.check()
-    reader = _checked(options, run)
+    reader = opened(options.source)
     from heedmap.evaluate.experiments.fidelity import Fidelity
     from heedmap.zoo.dataset import masked
 
@@ -120,22 +169,16 @@ def fidelity(
 def segmentation(
     *,
     options: ExperimentOptions,
-    threshold: Annotated[
-        str,
-        typer.Option(help="mean (the authors') or otsu: where a map is cut.", autocompletion=choices(*CUTS)),
-    ] = "mean",
+    threshold: Annotated[str, word_option(CUTS, "mean (the authors') or otsu: where a map is cut.")] = "mean",
     target: Annotated[
         str | None,
-        typer.Option(
-            help="top: the model's own label; label: the true one; found: all that are true and found.",
-            autocompletion=choices(*TARGETS),
-        ),
+        word_option(TARGETS, "top: the model's own label; label: the true one; found: all that are true and found."),
     ] = None,
     run: RunOptions,
 ) -> None:
     """Lay a classifier's maps on the pixels that its label is about."""
     check_words(threshold=(threshold, CUTS), target=(target, TARGETS))
-    reader = _checked(options, run)
+    reader = opened(options.source)
     from heedmap.evaluate.experiments.segmentation import Segmentation
     from heedmap.zoo.dataset import shown
 
@@ -154,7 +197,7 @@ def detection(
     run: RunOptions,
 ) -> None:
     """Cut a detector's maps to masks, and score them as COCO scores segmentations."""
-    reader = _checked(options, run)
+    reader = opened(options.source)
     from heedmap.evaluate.experiments.detection import Detection
     from heedmap.zoo.dataset import shown
 
@@ -167,16 +210,9 @@ def detection(
 def rationales(
     *,
     options: RationaleOptions,
-    join: Annotated[
-        str,
-        typer.Option(help="sum or max: what a word's relevance is of its tokens'.", autocompletion=choices(*JOINS)),
-    ] = "sum",
+    join: Annotated[str, word_option(JOINS, "sum or max: what a word's relevance is of its tokens'.")] = "sum",
     remove: Annotated[
-        str,
-        typer.Option(
-            help="drop takes words out, replace puts those of other samples there.",
-            autocompletion=choices(*PUTS),
-        ),
+        str, word_option(PUTS, "drop takes words out, replace puts those of other samples there.")
     ] = "drop",
     label: Annotated[
         list[str] | None,
@@ -188,7 +224,7 @@ def rationales(
     """Compare a text classifier's maps with the words that people gave as reasons."""
     check_words(join=(join, JOINS), remove=(remove, PUTS))
     classes = _classes(label or [])
-    reader = _checked(options, run)
+    reader = opened(options.source)
     assert reader is not None, "--data has to be given"
     from heedmap.evaluate.experiments.rationales import Rationales
     from heedmap.evaluate.masking import donors_of
@@ -204,9 +240,9 @@ def sanity(
     options: ExperimentOptions,
     check: Annotated[
         list[str] | None,
-        typer.Option(
-            help="smooth_randomisation, complexity, saco, sensitivity, agreement: the default; randomisation; several times.",
-            autocompletion=choices(*CHECKS),
+        word_option(
+            CHECKS,
+            "smooth_randomisation, complexity, saco, sensitivity, agreement: the default; randomisation; several times.",
         ),
     ] = None,
     remove: FillOption = "mask",
@@ -214,7 +250,7 @@ def sanity(
 ) -> None:
     """Ask whether maps depend on the model, say what it does, stay the same under noise, and agree."""
     check_words(check=(check, CHECKS), remove=(remove, FILLS))
-    reader = _checked(options, run)
+    reader = opened(options.source)
     from heedmap.evaluate.experiments.sanity import PARTS, Sanity
     from heedmap.evaluate.masking import donors_of
     from heedmap.zoo.dataset import plain
@@ -224,13 +260,6 @@ def sanity(
     donors = donors_of(samples, run.seed) if remove == "replace" else ()
     evaluation = Sanity(tuple(check or PARTS), remove=remove, donors=donors)
     _measure(evaluation, subject, samples, options, run)
-
-
-def _checked(options: ExperimentOptions, run: RunOptions) -> Reader | None:
-    """The data set that was named, see :func:`opened`, once model and methods are seen to be some: before torch is imported."""
-    run.model.check()
-    check_methods(options.method or ())
-    return opened(options.source)
 
 
 def _classes(pairs: list[str]) -> dict[str, int]:
@@ -297,5 +326,5 @@ def _measure(
     for table in tables(summary, console.width):
         console.print(table)
     for line in notes(summary):
-        console.print(said_for(SHELL, line), soft_wrap=True, markup=False)
-    console.print(f"wrote {out / 'report.html'}, summary.json, rows and curves beside it", soft_wrap=True, markup=False)
+        typer.echo(said_for(SHELL, line))
+    typer.echo(f"wrote {out / 'report.html'}, summary.json, rows and curves beside it")

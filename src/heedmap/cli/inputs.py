@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 import typer
 
-from heedmap.errors import InputError, ModelLoadError
-from heedmap.models.names import PREFIX, check_name, is_zoo, shipped
-from heedmap.zoo.recipes import ZOO
+from heedmap.errors import InputError
+from heedmap.models.names import is_zoo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -230,21 +229,6 @@ def read_inputs(
     }
 
 
-def check_model(name: str) -> None:
-    """See that there can be a model of this name, before torch is imported.
-
-    Raises:
-        ModelLoadError: there is none; of one that has to be trained first the message says how.
-    """
-    plain = name.removeprefix(PREFIX)
-    if is_zoo(name) and plain in ZOO and plain not in shipped():
-        raise ModelLoadError(
-            f"{name} does not come with heedmap; make it with `heedmap zoo train {plain} --out {plain}`, then give the "
-            f"folder: {plain}"
-        )
-    check_name(name)
-
-
 def sample_inputs(model: str, number: int, given: Mapping[str, object]) -> ReadInputs:
     """A sample of the test split of a zoo model, as :func:`read_inputs` gives inputs; with boxes, the picture that they are of.
 
@@ -255,13 +239,11 @@ def sample_inputs(model: str, number: int, given: Mapping[str, object]) -> ReadI
 
     Raises:
         typer.BadParameter: the model is none of the zoo, or an input was given too.
-        ModelLoadError: no such model.
     """
     if any(given.values()):
         raise typer.BadParameter("a sample is an input of its own; leave the others out", param_hint="--sample")
     if not is_zoo(model):
         raise typer.BadParameter(f"{model} has no samples here: they are of the models zoo/…", param_hint="--sample")
-    check_model(model)
     from heedmap.zoo.samples import zoo_sample
 
     sample = zoo_sample(model, number)

@@ -10,15 +10,11 @@ from typing import Annotated, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from heedmap.cli import answers, choosing, evaluate, listing, pages, zoo
+from heedmap.cli import answers, attentions, choosing, evaluate, zoo
 from heedmap.cli.answers import answer
-from heedmap.cli.command import examples
-from heedmap.cli.edit import edit
-from heedmap.cli.explain import explain
-from heedmap.cli.heads import heads
+from heedmap.cli.command import OWN, examples
+from heedmap.cli.explain import edit, explain
 from heedmap.cli.run import run
-from heedmap.cli.sparing import OWN
-from heedmap.cli.zoo import evidence
 
 ABOUT = "Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on."
 EXPLAIN, CHOOSE, SHIPPED = "Explain", "Choose a method", "Models and pages"
@@ -103,7 +99,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
         EXPLAIN,
     ),
     "inspect": CommandEntry(
-        listing.inspect,
+        attentions.inspect,
         (
             'heedmap inspect zoo/bart-dates --text "the 3rd of March 1987"',
             "heedmap inspect zoo/detr-shapes --image photo.png --target query:2 --json",
@@ -111,7 +107,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
         EXPLAIN,
     ),
     "heads": CommandEntry(
-        heads,
+        attentions.heads,
         (
             'heedmap heads zoo/gpt-lists --text "dog red ; cat blue ? cat"',
             "heedmap heads zoo/vit-shapes --sample 0 --weights relevance --out heads.png",
@@ -120,7 +116,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
         ),
         EXPLAIN,
     ),
-    "methods": CommandEntry(listing.methods, ("heedmap methods heedmap", "heedmap methods --json"), CHOOSE),
+    "methods": CommandEntry(choosing.methods, ("heedmap methods heedmap", "heedmap methods --json"), CHOOSE),
     "recommend": CommandEntry(
         choosing.recommend,
         (
@@ -191,16 +187,16 @@ COMMANDS: Mapping[str, CommandEntry] = {
         ),
     ),
     "zoo evidence": CommandEntry(
-        evidence,
+        zoo.evidence,
         (
             "heedmap zoo evidence gpt-lists --samples 20",
             "heedmap zoo evidence gpt-lists --samples 20 --out evidence.json",
         ),
     ),
     "demo": CommandEntry(
-        pages.demo, ("heedmap demo --out gallery", "heedmap demo --out gallery --only gpt-lists"), SHIPPED
+        zoo.demo, ("heedmap demo --out gallery", "heedmap demo --out gallery --only gpt-lists"), SHIPPED
     ),
-    "app": CommandEntry(pages.app, ("heedmap app", "heedmap app google/vit-base-patch16-224 --port 8000"), SHIPPED),
+    "app": CommandEntry(zoo.app, ("heedmap app", "heedmap app google/vit-base-patch16-224 --port 8000"), SHIPPED),
 }
 """Every command by its words, groups before their own."""
 PROGRAM = (

@@ -1,24 +1,28 @@
-"""The options that commands share: each once, those that go together as one object, see :func:`heedmap.cli.command.command`."""
+"""The options that commands share: each once, those that go together as one object, see :func:`heedmap.cli.command.command`,
+and many of them seen to be right as they are made; and what a shell offers for their values: names from the registries, read
+without torch, for it has to be quick.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypedDict, TypeVar, cast
 
 import typer
 
-from heedmap.cli import completion
-from heedmap.cli.command import importing, quiet
-from heedmap.cli.inputs import ROLES, ReadInputs, check_model, parse_target, read_inputs, sample_inputs
-from heedmap.cli.sparing import sparing
+from heedmap.cli.command import importing, quiet, sparing
+from heedmap.cli.inputs import ROLES, ReadInputs, parse_target, read_inputs, sample_inputs
 from heedmap.common.memory import memory_bytes
 from heedmap.common.printable import closest
-from heedmap.errors import OptionError, UnknownNameError
+from heedmap.errors import ModelLoadError, OptionError, UnknownNameError
 from heedmap.methods import written
 from heedmap.methods.cards import CARDS, EDGES
+from heedmap.models.names import LIBRARIES, PREFIX, check_name, is_zoo, shipped
+from heedmap.zoo.recipes import ZOO
 
 if TYPE_CHECKING:
     from typer.models import OptionInfo
@@ -30,8 +34,60 @@ Wanted = ParamSpec("Wanted")
 Found = TypeVar("Found")
 OF_EVERY_METHOD = frozenset({"full", "memory", "memory_budget", "mixers", "probe", "segments"})
 """What ``--option`` may name of every method: what :func:`heedmap.explain` itself takes, and no option of a command says."""
-MANY, FIGURES = "Many inputs", "Figures"
-"""Headings of the options that are for many inputs, and for figures."""
+METHOD_GROUPS = ("fast", "ablations", "all")
+"""Names for several methods at once, see ``heedmap.evaluate.evaluation``."""
+
+
+def choices(*words: str) -> Callable[[str], list[str]]:
+    """A completion of a few words."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+def word_option(words: Sequence[str], about: str, *names: str) -> OptionInfo:
+    """An option that is one of a few words, which a shell offers; see :func:`check_words`."""
+    return typer.Option(*names, help=about, autocompletion=choices(*words))
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """The zoo's models, how names of other libraries begin, and folders that begin so."""
+    known = (*(PREFIX + name for name in shipped()), *LIBRARIES)
+    return [name for name in known if name.startswith(incomplete)] + _folders(incomplete)
+
+
+def complete_zoo_models(incomplete: str) -> list[str]:
+    """The zoo's models, without ``zoo/``."""
+    return choices(*shipped())(incomplete)
+
+
+def complete_data(incomplete: str) -> list[str]:
+    """Kinds of data sets, up to the colon before the folder."""
+    from heedmap.datasets.opening import READERS
+
+    return choices(*(f"{kind}:" for kind in READERS))(incomplete)
+
+
+def complete_sources(incomplete: str) -> list[str]:
+    """Kinds of data sets that a run reads, up to the colon before the path, and folders."""
+    from heedmap.datasets.opening import kinds
+
+    return choices(*(f"{kind}:" for kind in kinds()))(incomplete) + _folders(incomplete)
+
+
+def _folders(incomplete: str) -> list[str]:
+    """Folders as a shell offers them: hidden ones only where a dot was typed."""
+    parent, _, begun = incomplete.rpartition("/")
+    place = Path(f"{parent}/" if "/" in incomplete else ".")
+    try:
+        names = sorted(path.name for path in place.iterdir() if path.is_dir())
+    except OSError:
+        return []
+    shown = [name for name in names if name.startswith(begun) and (begun or not name.startswith("."))]
+    return [f"{incomplete[: len(incomplete) - len(begun)]}{name}/" for name in shown]
+
 
 TargetOption = Annotated[
     str | None,
@@ -51,11 +107,11 @@ def methods_option(default: str) -> OptionInfo:
     return typer.Option(
         "--method",
         help=f"METHOD or METHOD:KEY=VALUE,…; also edges, fast, ablations, all. Several times; by default {default}.",
-        autocompletion=completion.contenders,
+        autocompletion=choices(*CARDS, EDGES, *METHOD_GROUPS),
     )
 
 
-def check_methods(names: Sequence[str], groups: Collection[str] = (EDGES, *completion.GROUPS)) -> None:
+def check_methods(names: Sequence[str], groups: Collection[str] = (EDGES, *METHOD_GROUPS)) -> None:
     """See that there are such methods, with options or without, before torch is imported.
 
     Raises:
@@ -82,35 +138,42 @@ def check_words(**given: tuple[str | Sequence[str] | None, Sequence[str]]) -> No
                 raise OptionError(f"{told}; expected {', '.join(known[:-1])} or {known[-1]}")
 
 
+@contextmanager
+def read_as(option: str) -> Iterator[None]:
+    """An OptionError of what is read meanwhile is one of the command line, in this option."""
+    try:
+        yield
+    except OptionError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Which model, where, and as what."""
+    """Which model, where, and as what.
+
+    Raises:
+        ModelLoadError: there is no such model; of one that has to be trained first the message says how.
+    """
 
     model: Annotated[
-        str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….", autocompletion=completion.models)
+        str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….", autocompletion=complete_models)
     ]
-    device: Annotated[
-        str | None, typer.Option(help="Such as cpu or cuda:0.", autocompletion=completion.choices("cpu", "cuda", "mps"))
-    ] = None
+    device: Annotated[str | None, word_option(("cpu", "cuda", "mps"), "Such as cpu or cuda:0.")] = None
     dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Such as float32 or bfloat16.",
-            autocompletion=completion.choices("float32", "float64", "bfloat16", "float16"),
-        ),
+        str | None, word_option(("float32", "float64", "bfloat16", "float16"), "Such as float32 or bfloat16.")
     ] = None
 
-    def check(self) -> None:
-        """See that there can be such a model, before torch is imported.
-
-        Raises:
-            ModelLoadError: there is none; of one that has to be trained first the message says how.
-        """
-        check_model(self.model)
+    def __post_init__(self) -> None:
+        plain = self.model.removeprefix(PREFIX)
+        if is_zoo(self.model) and plain in ZOO and plain not in shipped():
+            raise ModelLoadError(
+                f"{self.model} does not come with heedmap; make it with `heedmap zoo train {plain} --out {plain}`, then give "
+                f"the folder: {plain}"
+            )
+        check_name(self.model)
 
     def load(self) -> Model:
         """The model; transformers' hints are silenced, its bars left to a terminal."""
-        self.check()
         import heedmap
 
         with importing(), sparing(self.model):
@@ -178,7 +241,7 @@ class MethodOptions:
         str,
         typer.Option(
             help="A name that `heedmap methods` lists, or auto: what heedmap's own measurements speak for on such a model.",
-            autocompletion=completion.map_methods,
+            autocompletion=choices(*CARDS, "auto"),
         ),
     ] = "generic"
     option: Annotated[
@@ -192,10 +255,8 @@ class MethodOptions:
         Raises:
             typer.BadParameter: no ``=``, a key twice, or a key that is an argument of its own.
         """
-        try:
+        with read_as("--option"):
             return written.parse_options(self.option or [])
-        except OptionError as error:
-            raise typer.BadParameter(str(error), param_hint="--option") from error
 
     def by(self, explain: Callable[Wanted, Found]) -> Callable[Wanted, Found]:
         """``explain`` by this method, whose options it checks itself; typer.BadParameter where one of them is given to it too."""
@@ -209,7 +270,7 @@ class MethodOptions:
         return explained
 
     def check(self) -> None:
-        """See that all can be understood, before a model is loaded.
+        """See that all can be understood, before a model is loaded; of some options torch is imported.
 
         Raises:
             typer.BadParameter: an option has not its form.
@@ -256,20 +317,25 @@ class Cost(TypedDict, total=False):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostOptions:
-    """What an explanation may take."""
+class MemoryOptions:
+    """What an explanation may take; OptionError where it is no size."""
 
     memory: MemoryOption = None
-    dry_run: DryRunOption = False
 
     @property
     def given(self) -> Cost:
         """As :func:`heedmap.explain` takes it."""
         return {} if self.memory is None else {"memory": self.memory}
 
-    def check(self) -> None:
-        """OptionError where the memory is no size, before a model is loaded."""
+    def __post_init__(self) -> None:
         memory_bytes(self.memory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostOptions(MemoryOptions):
+    """What an explanation may take, and whether it is only told."""
+
+    dry_run: DryRunOption = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,35 +350,25 @@ class Output:
     show: OpenOption = False
 
 
+_figure_option = partial(typer.Option, rich_help_panel="Figures")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FigureOptions:
     """How a figure looks; what is not given is the figure's own."""
 
-    width: Annotated[
-        float | None,
-        typer.Option(min=0.5, max=100, help="Inches; all grows with it, letters too.", rich_help_panel=FIGURES),
-    ] = None
-    dpi: Annotated[
-        int | None,
-        typer.Option(min=20, max=1200, help="Dots an inch of a .png, by default 150.", rich_help_panel=FIGURES),
-    ] = None
+    width: Annotated[float | None, _figure_option(min=0.5, max=100, help="Inches; all grows with it, letters too.")] = (
+        None
+    )
+    dpi: Annotated[int | None, _figure_option(min=20, max=1200, help="Dots an inch of a .png, by default 150.")] = None
     cmap: Annotated[
-        str | None,
-        typer.Option(help="Matplotlib's colour map of pictures and boxes, such as viridis.", rich_help_panel=FIGURES),
+        str | None, _figure_option(help="Matplotlib's colour map of pictures and boxes, such as viridis.")
     ] = None
     alpha: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Opacity of a map on its picture, by default 0.85.", rich_help_panel=FIGURES),
+        float | None, _figure_option(min=0, max=1, help="Opacity of a map on its picture, by default 0.85.")
     ] = None
-    theme: Annotated[
-        str | None,
-        typer.Option(
-            help="light or dark.", autocompletion=completion.choices("light", "dark"), rich_help_panel=FIGURES
-        ),
-    ] = None
-    no_title: Annotated[
-        bool, typer.Option("--no-title", help="Leave out the line above the maps.", rich_help_panel=FIGURES)
-    ] = False
+    theme: Annotated[str | None, _figure_option(help="light or dark.", autocompletion=choices("light", "dark"))] = None
+    no_title: Annotated[bool, _figure_option("--no-title", help="Leave out the line above the maps.")] = False
 
     @property
     def given(self) -> FigureLook:
@@ -352,15 +408,15 @@ class FigureOptions:
 class MapFigureOptions(FigureOptions):
     """Those of figures of maps, and not of the words of an answer."""
 
-    bars: Annotated[
-        bool,
-        typer.Option("--bars", help="Draw words as bars, and a detector's queries too.", rich_help_panel=FIGURES),
-    ] = False
+    bars: Annotated[bool, _figure_option("--bars", help="Draw words as bars, and a detector's queries too.")] = False
 
     @property
     def given(self) -> FigureLook:
         """As of :class:`FigureOptions`."""
         return {**super().given, "bars": True} if self.bars else super().given
+
+
+_many_option = partial(typer.Option, rich_help_panel="Many inputs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,27 +425,38 @@ class BatchOptions:
 
     listed: Annotated[
         Path | None,
-        typer.Option(
-            "--inputs",
-            help="A .jsonl, .csv or .txt file with an input a line: text, image, boxes, audio, target, id.",
-            rich_help_panel=MANY,
+        _many_option(
+            "--inputs", help="A .jsonl, .csv or .txt file with an input a line: text, image, boxes, audio, target, id."
         ),
     ] = None
     ending: Annotated[
         str | None,
-        typer.Option(
+        _many_option(
             "--as",
             help="What is written for each: png, svg, pdf, html, json or safetensors; by default png.",
-            autocompletion=completion.choices("png", "svg", "pdf", "html", "json", "safetensors"),
-            rich_help_panel=MANY,
+            autocompletion=choices("png", "svg", "pdf", "html", "json", "safetensors"),
         ),
     ] = None
-    batch: Annotated[
-        int, typer.Option(min=1, help="Inputs of one size that are explained at once.", rich_help_panel=MANY)
-    ] = 8
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make again what is there already.", rich_help_panel=MANY)
-    ] = False
+    batch: Annotated[int, _many_option(min=1, help="Inputs of one size that are explained at once.")] = 8
+    overwrite: Annotated[bool, _many_option("--overwrite", help="Make again what is there already.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """All of ``heedmap explain``."""
+
+    inputs: ManyInputs
+    wanted: MapOptions
+    output: Output
+    figures: MapFigureOptions
+    sample: SampleOption = None
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Another text, with --text and a sentence encoder: explain what makes the two alike."),
+    ] = None
+    model: ModelOptions
+    many: BatchOptions
+    cost: CostOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,64 +467,13 @@ class DataOptions:
         str | None,
         typer.Option(
             help="KIND:FOLDER of a data set; for a model of the zoo by default its own world.",
-            autocompletion=completion.data,
+            autocompletion=complete_data,
         ),
     ] = None
     file: Annotated[
         list[str] | None,
         typer.Option("--file", help="NAME=VALUE: its split, a part of it that is elsewhere, columns.ROLE=NAME."),
     ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RationaleData(DataOptions):
-    """A data set that has to be named."""
-
-    data: Annotated[
-        str,
-        typer.Option(
-            help="KIND:FOLDER of texts with rationales, such as eraser:movies.", autocompletion=completion.data
-        ),
-    ] = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExperimentOptions:
-    """What an experiment measures, and the folder of its run."""
-
-    out: Annotated[Path, typer.Option(help="The run's folder; a run that was stopped in it goes on.")]
-    source: DataOptions
-    method: Annotated[list[str] | None, methods_option("fast and ablations")] = None
-    samples: Annotated[int, typer.Option(min=1, help="So many samples, drawn by the seed.")] = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class RationaleOptions(ExperimentOptions):
-    """Those of ``heedmap evaluate rationales``."""
-
-    source: RationaleData
-
-
-FILLS = ("mask", "replace")
-"""Ways to hide tokens, as the evaluations know them, which import torch."""
-FillOption = Annotated[
-    str,
-    typer.Option(
-        "--remove",
-        help="How tokens are taken away: mask hides them, replace puts a blurred picture or other samples' tokens there.",
-        autocompletion=completion.choices(*FILLS),
-    ),
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How an experiment runs."""
-
-    seed: SeedOption = 0
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples that are explained at once.")] = 32
-    model: ModelOptions
-    as_json: JsonOption = False
 
 
 def file_options(files: list[str] | None) -> dict[str, str | dict[str, str]]:
@@ -489,10 +505,8 @@ def generation(texts: list[str] | None) -> dict[str, object]:
     Raises:
         typer.BadParameter: no ``=``, or a key twice.
     """
-    try:
+    with read_as("--generate"):
         return {key: written.json_or_text(value) for key, value in written.pairs(texts or []).items()}
-    except OptionError as error:
-        raise typer.BadParameter(str(error), param_hint="--generate") from error
 
 
 def check_out(out: Path | None, endings: Collection[str], show: bool = False) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.cli import completion
-from heedmap.cli.command import INTERRUPTED, USER_ERROR, command, fail, importing, open_file, progress_bar, quiet
+from heedmap.cli.command import INTERRUPTED, USER_ERROR, command, fail, importing, open_file, progress_bar, quiet, tell
 from heedmap.cli.inputs import parse_target
 from heedmap.cli.options import (
     DataOptions,
@@ -22,19 +22,19 @@ from heedmap.cli.options import (
     MemoryOption,
     ModelOptions,
     OpenOption,
+    complete_sources,
     file_options,
     generation,
 )
 
 if TYPE_CHECKING:
     from heedmap.datasets.rows import RowSource
-    from heedmap.scale.estimate import RunPlan
     from heedmap.scale.opened import Run
+    from heedmap.scale.run import RunPlan
 
 TOLD = 10
 """Rows that could not be explained, of which the command tells."""
-WORKERS = "Workers"
-"""Heading of the options that say who works."""
+_worker_option = partial(typer.Option, rich_help_panel="Workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class RunData(DataOptions):
         typer.Option(
             help="A path, or KIND:PATH: Parquet, JSON lines, WebDataset tar, a saved Hugging Face data set, a folder of "
             "pictures, or a kind of `heedmap evaluate`.",
-            autocompletion=completion.sources,
+            autocompletion=complete_sources,
         ),
     ] = field()
 
@@ -56,16 +56,11 @@ class WorkerOptions:
     """Who works, and in which portions."""
 
     workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes of Ray, a model in each; 0: this process alone.", rich_help_panel=WORKERS),
+        int | None, _worker_option(min=0, help="Processes of Ray, a model in each; 0: this process alone.")
     ] = None
-    address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster: HOST:PORT, or auto.", rich_help_panel=WORKERS)
-    ] = None
-    batch: Annotated[
-        int, typer.Option(min=1, help="Rows of one size that are explained at once.", rich_help_panel=WORKERS)
-    ] = 8
-    part: Annotated[int, typer.Option(min=1, help="Rows of a file.", rich_help_panel=WORKERS)] = 256
+    address: Annotated[str | None, _worker_option(help="Of a Ray cluster: HOST:PORT, or auto.")] = None
+    batch: Annotated[int, _worker_option(min=1, help="Rows of one size that are explained at once.")] = 8
+    part: Annotated[int, _worker_option(min=1, help="Rows of a file.")] = 256
     memory: MemoryOption = None
 
 
@@ -101,8 +96,14 @@ def run(
         **wanted.settings,
     }
     data = open_source(source.data, **file_options(source.file))
+    with importing():
+        quiet(bars=True)
     if dry_run:
-        _tell_plan(model.model, data, options, as_json)
+        from heedmap.scale.run import plan_run
+
+        plans: Callable[..., RunPlan] = plan_run  # which checks the options itself
+        plan = plans(model.model, data, **options)
+        typer.echo(json.dumps(asdict(plan)) if as_json else str(plan))
         return
     found = _run(model.model, data, out, options)
     bad = found.errors
@@ -118,32 +119,20 @@ def run(
         fail("\n".join((f"{len(bad)} of {len(found)} rows could not be explained:", *told, *more)), USER_ERROR)
 
 
-def _tell_plan(model: str, data: RowSource, options: Mapping[str, object], as_json: bool) -> None:
-    from heedmap.scale.estimate import plan_run
-
-    with importing():
-        quiet(bars=True)
-    plans: Callable[..., RunPlan] = plan_run
-    plan = plans(model, data, **options)
-    typer.echo(json.dumps(asdict(plan)) if as_json else str(plan))
-
-
 def _run(model: str, data: RowSource, out: Path, options: Mapping[str, object]) -> Run:
     """The run, with a bar of it."""
     from heedmap.scale.run import run
 
-    with importing():
-        quiet(bars=True)
+    explain: Callable[..., Run] = run  # which checks the options itself
     try:
         with progress_bar() as bar:
             task = bar.add_task(f"explaining by {model}", total=None)
-            explain: Callable[..., Run] = run
             return explain(
                 model,
                 data,
                 out,
                 progress=lambda done, of: bar.update(task, completed=done, total=of),
-                tell=lambda words: typer.echo(f"heedmap: {words}", err=True),
+                tell=tell,
                 **options,
             )
     except KeyboardInterrupt:

@@ -1,30 +1,34 @@
-"""``heedmap zoo``: list the shipped models, train one, measure every method where the evidence is known."""
+"""``heedmap zoo``, ``demo`` and ``app``: the models that ship are listed, trained, measured where the evidence is known, and
+shown on a page of what they look at; and a page on which any models are asked.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.cli import completion
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar, quiet
-from heedmap.cli.completion import choices
-from heedmap.cli.options import JsonOption, methods_option
-from heedmap.common.advice import SHELL, said_for
-from heedmap.common.files import write_output
-from heedmap.common.printable import closest, counted
+from heedmap.cli.options import JsonOption, choices, complete_models, complete_zoo_models, methods_option
+from heedmap.common.files import check_folder, write_atomically, write_output, writing
+from heedmap.common.printable import SHELL, closest, counted, said_for
 from heedmap.errors import FileFormatError, UnknownNameError
 from heedmap.models.names import MODELS, PREFIX, shipped
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.recipes import ZOO
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from heedmap.render.html import InThemes
     from heedmap.zoo.evidence import KeptFigures, ModelFigures
+    from heedmap.zoo.gallery import ShownModel
     from heedmap.zoo.train import ModelRecord
 
 
@@ -122,9 +126,7 @@ def evidence(
     *,
     name: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Models of the zoo; by default all that are shipped.", autocompletion=completion.zoo_models
-        ),
+        typer.Argument(help="Models of the zoo; by default all that are shipped.", autocompletion=complete_zoo_models),
     ] = None,
     method: Annotated[list[str] | None, methods_option("fast")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of the test split a model.")] = 500,
@@ -138,9 +140,8 @@ def evidence(
     ] = False,
 ) -> None:
     """Measure every method against the true evidence."""
-    from rich.console import Console
-
     from heedmap.zoo.evidence import added, kept_of
+    from heedmap.zoo.evidence import markdown as page
     from heedmap.zoo.samples import chosen
 
     if markdown is not None and out is None:
@@ -149,14 +150,15 @@ def evidence(
         raise typer.BadParameter("figures are added to those of a file; give --out", param_hint="--add")
     names = chosen(name)
     kept = {} if out is None else read_figures(out)
-    console = Console(highlight=False)
     for model, figures in _measured(names, samples, method or ["fast"]).items():
         now = kept_of(figures)
         kept[model] = added(kept[model], now) if add and model in kept else now
-        _print(console, model, figures)
-    for path, text in _files(kept, out, markdown).items():
-        write_output(path, text.encode())
-        console.print(f"wrote {path}", soft_wrap=True)
+        _print_evidence(model, figures)
+    data = json.dumps({"format": FORMAT, "models": dict(sorted(kept.items()))}, indent=1) + "\n"
+    for path, text in ((out, data), (markdown, page(kept))):
+        if path is not None:
+            write_output(path, text.encode())
+            typer.echo(f"wrote {path}")
 
 
 def read_figures(path: Path) -> dict[str, KeptFigures]:
@@ -191,12 +193,15 @@ def _measured(names: list[str], samples: int, methods: list[str]) -> dict[str, M
     return figures
 
 
-def _print(console: Console, name: str, figures: ModelFigures) -> None:
+def _print_evidence(name: str, figures: ModelFigures) -> None:
+    from rich.console import Console
+
     from heedmap.zoo.evidence import FIGURES, tables, verdict
 
+    console = Console(highlight=False)
     console.print(f"zoo/{name}: {figures['right']} of {counted(figures['samples'], 'sample')} answered rightly")
     for what, why in (figures.get("refused", {}) | figures.get("skipped", {})).items():
-        console.print(said_for(SHELL, f"left out: {what}: {why}"), soft_wrap=True, markup=False)
+        typer.echo(said_for(SHELL, f"left out: {what}: {why}"))
     for table in tables(name, figures):
         console.print(table)
     for entry in figures["segments"].values():
@@ -205,9 +210,106 @@ def _print(console: Console, name: str, figures: ModelFigures) -> None:
                 console.print(verdict(figure, entry["rows"]).replace("**", "").replace("`", ""), soft_wrap=True)
 
 
-def _files(figures: dict[str, KeptFigures], out: Path | None, page: Path | None) -> dict[Path, str]:
-    from heedmap.zoo.evidence import markdown
+NEXT = ('explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"', "zoo list")
+"""What to try after the gallery, with gpt-lists and without it."""
 
-    data = json.dumps({"format": FORMAT, "models": dict(sorted(figures.items()))}, indent=1) + "\n"
-    wanted = {out: data, page: markdown(figures)}
-    return {path: text for path, text in wanted.items() if path is not None}
+
+@command()
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="The folder to write to; made where it is not there.")] = Path("demo"),
+    only: Annotated[
+        list[str] | None, typer.Option(help="Of this model alone; several times.", autocompletion=complete_zoo_models)
+    ] = None,
+) -> None:
+    """Show what every model of the zoo looks at: a page, and its pictures, of trained models; nothing is fetched."""
+    from heedmap.zoo.samples import chosen
+
+    names = chosen(only)
+    check_folder(out)
+    quiet()
+    count = write_gallery(names, out)
+    wrote = f"wrote {out / 'index.html'} ({counted(len(names), 'model')}) and {counted(count, 'picture')} beside it"
+    typer.echo(f"{wrote}; open it in a browser")
+    typer.echo(f"try next: {_called()} {NEXT['gpt-lists' not in names]}")
+
+
+@command()
+def app(
+    *,
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Models besides the zoo's: hub id, folder, timm/… or open_clip/….", autocompletion=complete_models
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0: all, so that others can reach it.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; by default the first free one from 7860 on.")
+    ] = None,
+) -> None:
+    """Serve a web page on which models are asked and their answers explained; Ctrl-C ends it."""
+    from heedmap.web.server import serving
+
+    quiet()
+    with serving(model or [], host, port) as address:
+        typer.echo(f"the page is at {address} — end it with Ctrl-C")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            typer.echo("ended")
+
+
+def write_gallery(names: list[str], out: Path) -> int:
+    """Explain the models called ``names`` and write their pictures, then the page, each whole or not at all.
+
+    Returns:
+        The number of pictures.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    import heedmap
+    from heedmap.zoo.gallery import gallery_page, show
+    from heedmap.zoo.train import in_threads
+
+    models: list[ShownModel] = []
+    maps: dict[tuple[str, int, str], InThemes] = {}
+    count = 0
+    with progress_bar() as bar, writing(out), in_threads(1):
+        for name in bar.track(names, description="explaining"):
+            bar.update(bar.task_ids[0], description=f"zoo/{name}")
+            models.append(show(heedmap.load(f"zoo/{name}"), name))
+            for number, method, shown, file in _pictures(models[-1]):
+                if shown is not None:
+                    maps[name, number, method] = shown
+                write_atomically(out / f"{name}-{number + 1}-{method}.png", file)
+                count += 1
+        write_atomically(out / "index.html", gallery_page(models, maps).encode())
+    return count
+
+
+def _pictures(model: ShownModel) -> Iterator[tuple[int, str, InThemes | None, bytes]]:
+    """Of each answer and method the map on the picture, and a .png of it; where there is no picture, of a plot of the words."""
+    from heedmap.render.files import figure_bytes
+    from heedmap.zoo.gallery import map_picture
+
+    for number, answer in enumerate(model.answers):
+        for method, explanation in answer.maps.items():
+            if model.picture is None:
+                yield number, method, None, figure_bytes(explanation.plot(), ".png", 110)
+                continue
+            shown = map_picture(model.picture, answer, method, model.sample.places)
+            buffer = BytesIO()
+            shown.light.save(buffer, "PNG")
+            yield number, method, shown, buffer.getvalue()
+
+
+def _called() -> str:
+    """As what this program can be called again."""
+    called = sys.argv[0]
+    if Path(called).name != "heedmap" or shutil.which("heedmap") == str(Path(called).absolute()):
+        return "heedmap"
+    return called

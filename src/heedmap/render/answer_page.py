@@ -19,8 +19,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
-from heedmap.common.advice import PAGE, said_for
-from heedmap.common.printable import visible
+from heedmap.common.printable import PAGE, said_for, visible
 from heedmap.data.answer import Answer
 from heedmap.data.explanation import ExplanationData, Segment
 from heedmap.data.picture import Box, Picture

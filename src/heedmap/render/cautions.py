@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heedmap.common.advice import Ways, said_for
-from heedmap.common.printable import number, percent
+from heedmap.common.printable import Ways, number, percent, said_for
 from heedmap.common.ranks import spearman
 from heedmap.data.difference import CHANGE
 from heedmap.data.explanation import UNKNOWN_WORD, ExplanationData, Segment

@@ -11,8 +11,7 @@ import torch
 from markupsafe import Markup
 from PIL import Image
 
-from heedmap.common.advice import PAGE, said_for
-from heedmap.common.printable import number, visible
+from heedmap.common.printable import PAGE, number, said_for, visible
 from heedmap.data.explanation import ExplanationData, Segment
 from heedmap.data.flow import ATTENTION_HEAD, STREAM_HEAD, attention_lines, stream_lines, summary
 from heedmap.data.picture import Picture

@@ -14,8 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from heedmap.common.advice import SHELL, said_for
-from heedmap.common.printable import number, percent, visible
+from heedmap.common.printable import SHELL, number, percent, said_for, visible
 from heedmap.data.explanation import ExplanationData, Segment
 from heedmap.data.flow import ATTENTION_HEAD, STREAM_HEAD, Flow, Line, attention_lines, stream_lines, summary
 from heedmap.render.answer_page import DrawnAnswers, answer_words

@@ -18,8 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from heedmap.common.extras import library
 from heedmap.errors import ClusterError, HeedmapError, OptionError, OutputError
 from heedmap.scale.folder import MadePart
-from heedmap.scale.job import Job
-from heedmap.scale.worker import Worker
+from heedmap.scale.worker import Job, Worker
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,14 +12,13 @@ import numpy as np
 
 from heedmap.common.extras import library
 from heedmap.errors import FileFormatError, InputError
-from heedmap.scale.folder import ShardFolder
-from heedmap.scale.shard import LIGHT, Line, arrow, explanation_of
+from heedmap.scale.folder import LIGHT, Line, ShardFolder, arrow, explanation_of
 
 if TYPE_CHECKING:
     import pyarrow
 
     from heedmap.explanation import Explanation
-    from heedmap.scale.job import JobConfig
+    from heedmap.scale.folder import JobConfig
 
 
 class Run(Sequence["Explanation"]):

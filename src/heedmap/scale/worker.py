@@ -1,22 +1,180 @@
-"""One worker: a model, and the parts of a data set that it explains one after the other, with no state between them."""
+"""What a run over a data set does, and one worker that does it: a model, and the parts that it explains one after the other.
+
+A job is all that a worker has to know, and can be sent to it; between the parts a worker keeps no state.
+"""
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
-from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
-from heedmap.scale.folder import MadePart, ShardFolder
-from heedmap.scale.job import Job
-from heedmap.scale.shard import Line, lines_of
+from heedmap.errors import HeedmapError, InputError, MissingLibraryError, OptionError, SampleError, UnknownNameError
+from heedmap.scale.folder import JobConfig, Line, MadePart, ShardFolder, Told, lines_of
 from heedmap.types import OneGiven
+from heedmap.version import __version__
 
 if TYPE_CHECKING:
-    from heedmap.datasets.rows import SourceRow
+    from heedmap.datasets.rows import RowSource, SourceRow
     from heedmap.explanation import Explanation
+    from heedmap.models.model import Model
+    from heedmap.targets import Target
+
+PART = 256
+"""Rows of a part."""
+BATCH = 8
+RowTarget: TypeAlias = "Target | int | str | None"
+"""What a run explains: a target that can be told again, by its words or a digest."""
+LEFT_OUT = ("full", "segments", "labels", "probe")
+"""Options of :func:`heedmap.explain` that a run does not take."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is explained, and how.
+
+    Attributes:
+        target: as for :func:`heedmap.explain`; that of rows that have none of their own.
+        method: name of the method.
+        options: its own.
+        answer: whether answers in words are explained, token by token.
+        generate: for transformers' ``generate``.
+    """
+
+    target: RowTarget = None
+    method: str = "generic"
+    options: Mapping[str, object] = field(default_factory=dict)
+    answer: bool = False
+    generate: Mapping[str, object] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """See that the options can be meant, before a model is loaded.
+
+        Raises:
+            OptionError: one is not for a run, or something is asked that answers do not have.
+            UnknownNameError: no such method.
+        """
+        from heedmap.methods.cards import CARDS
+
+        if self.method not in (*CARDS, "auto"):
+            raise UnknownNameError(f"no method {self.method!r}; known methods: {', '.join(CARDS)}, auto")
+        if wrong := [name for name in LEFT_OUT if name in self.options]:
+            raise OptionError(f"{wrong[0]} is no option of a run over a data set; use heedmap.explain on single rows")
+        if self.answer and self.target is not None:
+            raise OptionError("an answer is explained token by token, so it has no target; leave target out")
+        if type(self.target).__module__ == "heedmap.targets.several":
+            raise OptionError(
+                f"{type(self.target).__name__} stands for several targets, and a run explains one of each row"
+            )
+        known = self.target is None or type(self.target).__module__.startswith("heedmap.targets")
+        if not known and (isinstance(self.target, bool) or not isinstance(self.target, int | str)):
+            raise OptionError(
+                f"target is a {type(self.target).__name__}, of which no run can be told again; expected a class, its label, or "
+                "one of heedmap.targets"
+            )
+        try:
+            json.dumps(self.told())
+        except (TypeError, ValueError, AttributeError, pickle.PicklingError) as error:
+            raise OptionError(f"options of a run are plain data, and these are not ({error})") from error
+        if self.generate and not self.answer:
+            raise OptionError("generate is for answers in words; give answer=True too")
+
+    def told(self) -> Told:
+        """As plain data."""
+        answer = {"generate": dict(self.generate)} if self.answer else None
+        return {"target": _told(self.target), "method": self.method, "options": dict(self.options), "answer": answer}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run.
+
+    Attributes:
+        model: its name, or the model itself.
+        device, dtype: as for :func:`heedmap.load`.
+        source: the rows.
+        out: the folder.
+        run: digest of the configuration; empty before it is known.
+        wanted: what is explained.
+        part: rows of a part.
+        batch: rows of one size that are explained at once, at most.
+        memory: bytes that a batch may take beside the model, or ``"free"``; None: as :func:`heedmap.explain`.
+    """
+
+    model: str | Model
+    device: str | None
+    dtype: str | None
+    source: RowSource
+    out: Path
+    wanted: Wanted
+    part: int = PART
+    batch: int = BATCH
+    memory: int | str | None = None
+    run: str = ""
+
+    @property
+    def parts(self) -> int:
+        """Their number."""
+        return -(-len(self.source) // self.part)
+
+    def rows(self, number: int) -> range:
+        """The rows of a part."""
+        return range(number * self.part, min(len(self.source), (number + 1) * self.part))
+
+    def load(self) -> Model:
+        """The model."""
+        if not isinstance(self.model, str):
+            return self.model
+        from heedmap.models import load
+
+        return load(self.model, device=self.device, dtype=self.dtype)
+
+    def config(self, subject: Model) -> JobConfig:
+        """All on which the rows that come out depend, as plain JSON data."""
+        from heedmap.evaluate.evaluation import fingerprint
+
+        dtypes = {str(p.dtype).removeprefix("torch.") for p in subject.model.parameters() if p.is_floating_point()}
+        weights = {"dtype": " and ".join(sorted(dtypes)), "weights": fingerprint(subject.model)}
+        return {
+            "heedmap": __version__,
+            "model": {"name": subject.name, **weights},
+            "data": dict(self.source.description),
+            "rows": len(self.source),
+            "part": self.part,
+            "explained": self.wanted.told(),
+        }
+
+
+def _told(target: RowTarget) -> int | str | None:
+    """A target as plain data; one that holds more than a word or a number also by a digest of all of it."""
+    if target is None or isinstance(target, int | str):
+        return target
+    return f"{type(target).__name__} {sha256(pickle.dumps(target)).hexdigest()[:16]}"
+
+
+def check_roles(source: RowSource, subject: Model, answer: bool) -> None:
+    """See that the data have what the model takes, as far as it is known.
+
+    Raises:
+        InputError: they have not, or the model says no answers.
+    """
+    kind = subject.kind_row
+    if answer and not kind.speaks:
+        raise InputError(f"{subject.name} answers in no words: it gives {kind.about}; leave answer out")
+    roles = {"text" if role == "text_pair" else role for role in source.roles}
+    missing = [role for role in kind.needs if roles and role not in roles]
+    if missing:
+        raise InputError(
+            f"{subject.name} takes {' and '.join(kind.needs)}, and the data have no {' and no '.join(missing)} (columns: "
+            f"{', '.join(source.columns)}); say which column it is: columns={{'{missing[0]}': 'NAME'}}, "
+            f"on the command line --file columns.{missing[0]}=NAME"
+        )
+
 
 Reader = Callable[[Path | bytes, object], object]
 """Of a file, or of what would be in it, with what messages call it."""
@@ -77,10 +235,14 @@ class Worker:
 
     def items(self, rows: range) -> Iterator[WorkItem]:
         """Rows, in their order, with what is written of them."""
+        from heedmap.models.batching import alike
+
         window = AHEAD * self.job.batch
         for start in range(0, len(rows), window):
             items = [self.prepared(number) for number in rows[start : start + window]]
-            self._explain_all([item for item in items if not item.lines])
+            readable = [item for item in items if not item.lines]
+            for group in alike(readable, self.job.batch, lambda item: item.row.target):
+                self._explain(group)
             yield from items
 
     def prepared(self, number: int) -> WorkItem:
@@ -97,12 +259,6 @@ class Worker:
         except Exception as error:  # the row may be anything, and the others are not to suffer
             item.fail(error)
         return item
-
-    def _explain_all(self, items: Sequence[WorkItem]) -> None:
-        from heedmap.models.batching import alike
-
-        for group in alike(items, self.job.batch, lambda item: item.row.target):
-            self._explain(group)
 
     def _explain(self, group: Sequence[WorkItem]) -> None:
         """Explain rows at once; where that cannot be done, half of them."""

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
-from heedmap.common.advice import PAGE, said_for
-from heedmap.common.printable import visible
+from heedmap.common.printable import PAGE, said_for, visible
 from heedmap.common.progress import Progress
 from heedmap.data.picture import Picture
 from heedmap.engine.explain import explain, inspect

@@ -1,4 +1,4 @@
-"""``heedmap heads``: every attention of a model, head by head."""
+"""``heedmap inspect`` and ``heedmap heads``: the attentions of a model, and each of them head by head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.cli import completion
 from heedmap.cli.command import command, end, working
 from heedmap.cli.inputs import asked, parse_target
 from heedmap.cli.options import (
@@ -20,6 +19,7 @@ from heedmap.cli.options import (
     OneInput,
     OpenOption,
     TargetOption,
+    word_option,
 )
 from heedmap.common.files import write_output
 from heedmap.render.files import DOTS, PICTURES, check_options, figure_bytes
@@ -32,22 +32,39 @@ RANGE = re.compile(r"(\d+):(\d+)")
 
 
 @command()
+def inspect(*, inputs: OneInput, target: TargetOption = None, as_json: JsonOption = False, model: ModelOptions) -> None:
+    """List the attentions that heedmap finds in a model, and the streams between which they run."""
+    given = inputs.read(model.model)
+    wanted = parse_target(target)
+    subject = model.load()
+    flow = subject.inspect(**asked(subject, given), target=wanted)
+    if as_json:
+        typer.echo(json.dumps(flow.to_dict(), indent=1))
+        return
+    from rich.console import Console
+
+    from heedmap.data.flow import flow_table
+    from heedmap.render.terminal import flow_rich
+
+    console = Console()
+    if console.is_terminal:
+        console.print(flow_rich(flow))
+    else:
+        typer.echo(flow_table(flow))
+
+
+@command()
 def heads(
     *,
     inputs: OneInput,
     attention: Annotated[
-        int | None,
-        typer.Option(min=0, help="This one alone, large: its number, as `heedmap inspect` lists them."),
+        int | None, typer.Option(min=0, help="This one alone, large: its number, as `heedmap inspect` lists them.")
     ] = None,
     rollout: Annotated[
         str | None, typer.Option(help="The rollout of a range of self-attentions instead, such as 0:5.")
     ] = None,
     weights: Annotated[
-        str,
-        typer.Option(
-            help="attention: A; relevance: (∂y/∂A ⊙ A)⁺, for the target.",
-            autocompletion=completion.choices("attention", "relevance"),
-        ),
+        str, word_option(("attention", "relevance"), "attention: A; relevance: (∂y/∂A ⊙ A)⁺, for the target.")
     ] = "attention",
     target: TargetOption = None,
     out: Annotated[Path | None, typer.Option(help="Write .png, .svg, .pdf or .json.")] = None,
@@ -66,15 +83,14 @@ def heads(
 
         check_options(plot_heads, look, "a figure of heads")
     given = inputs.read(model.model)
-    model.check()
     wanted = parse_target(target)
     subject = model.load()
     with working(subject, "reading the attentions"):
         numbers = None if attention is None else [attention]
         found = subject.heads(**asked(subject, given), target=wanted, weights=weights, attentions=numbers)
     if out is not None:
-        write_output(out, _file(out.suffix.lower(), found, attention, span, look))
-    end(out, _json(found) if as_json else None, partial(_print, found), show)
+        write_output(out, _heads_file(out.suffix.lower(), found, attention, span, look))
+    end(out, _heads_json(found) if as_json else None, partial(_print_heads, found), show)
 
 
 def _range(rollout: str | None, attention: int | None) -> tuple[int, int] | None:
@@ -87,17 +103,19 @@ def _range(rollout: str | None, attention: int | None) -> tuple[int, int] | None
     return int(match[1]), int(match[2])
 
 
-def _file(ending: str, found: Heads, attention: int | None, span: tuple[int, int] | None, look: FigureLook) -> bytes:
+def _heads_file(
+    ending: str, found: Heads, attention: int | None, span: tuple[int, int] | None, look: FigureLook
+) -> bytes:
     if ending == ".json":
-        return f"{_json(found)}\n".encode()
+        return f"{_heads_json(found)}\n".encode()
     return figure_bytes(found.plot(attention, rollout=span, **look), ending, look.get("dpi", DOTS))
 
 
-def _json(found: Heads) -> str:
+def _heads_json(found: Heads) -> str:
     return json.dumps(found.to_dict(), allow_nan=False, indent=1)
 
 
-def _print(found: Heads) -> None:
+def _print_heads(found: Heads) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
