@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import heedmap
 from heedmap.attention.at_rest import recording_state
 from heedmap.engine import planning
-from heedmap.engine.explain import Engine
+from heedmap.engine.engine import Engine
 
 
 class Configuration(NamedTuple):

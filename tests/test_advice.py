@@ -33,7 +33,7 @@ CALLERS = {
     "threshold=X and most=X": "arguments that both faces check themselves",
 }
 """What messages say that only those see who call heedmap from Python → why."""
-FOLDERS = ("datasets", "scale", "engine/stepwise.py", "engine/explain.py", "engine/heads.py")
+FOLDERS = ("datasets", "scale", "engine/stepwise.py", "engine/engine.py", "engine/heads.py")
 """What the web page never calls, or never so: it reads no data sets and asks for no whole map by an option."""
 
 

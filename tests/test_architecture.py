@@ -30,7 +30,7 @@ from heedmap.evaluate.evaluation import EvaluationPlan, contenders, run
 from heedmap.evaluate.experiments.sanity import Sanity
 from heedmap.methods import METHODS, Method
 from heedmap.methods.cards import CARDS, Card
-from heedmap.methods.run import RelevanceRows, TargetView
+from heedmap.methods.method import RelevanceRows, TargetView
 from heedmap.models import kinds
 from heedmap.models.inputs import samples
 from heedmap.render.views import VIEWS, View

@@ -45,7 +45,7 @@ from heedmap.evaluate.experiments.rationales import Rationales
 from heedmap.evaluate.experiments.sanity import Sanity
 from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.methods import METHODS, Method
-from heedmap.methods.leaves import Leaves
+from heedmap.methods.input_features import Leaves
 from heedmap.models import answers, batching, edits, predictions
 from heedmap.models.model import Model
 from heedmap.targets import Function

@@ -15,9 +15,9 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.data.answer import Answer as Answer
     from heedmap.data.explanation import Segment as Segment
     from heedmap.data.flow import Flow as Flow
-    from heedmap.engine.dry_run import plan as plan
     from heedmap.engine.explain import explain as explain
     from heedmap.engine.explain import inspect as inspect
+    from heedmap.engine.explain import plan as plan
     from heedmap.engine.heads import AttentionHeads as AttentionHeads
     from heedmap.engine.heads import Heads as Heads
     from heedmap.engine.heads import heads as heads
@@ -54,7 +54,7 @@ _MODULES = ("errors", "targets", "types")
 _HOMES = {
     "explain": "heedmap.engine.explain",
     "explain_answer": "heedmap.models.answer",
-    "plan": "heedmap.engine.dry_run",
+    "plan": "heedmap.engine.explain",
     "Plan": "heedmap.engine.planning",
     "inspect": "heedmap.engine.explain",
     "heads": "heedmap.engine.heads",

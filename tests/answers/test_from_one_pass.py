@@ -15,7 +15,6 @@ from heedmap.attention.attention import Attention
 from heedmap.attention.backward import Pulls, cuts
 from heedmap.attention.forward import _probe as probe
 from heedmap.errors import MixingError, OptionError
-from heedmap.methods import run
 
 LONG = [[7, 30, 9, 12, 41, 5], [21, 8, 33]]
 METHODS: list[tuple[str, dict[str, Any]]] = [
@@ -77,7 +76,7 @@ def test_keys_that_no_row_of_a_block_may_look_at_are_left_out(name: str, monkeyp
 
     plain = Attention.gradient
     monkeypatch.setattr(Attention, "gradient", gradient)
-    monkeypatch.setattr(run, "BLOCK", 600)
+    monkeypatch.setattr("heedmap.methods.method.BLOCK", 600)
     found = heedmap.explain_answer(model, inputs, answer=answers)
     assert any(len(sizes) > 1 for sizes in seen.values())
     for key, segment in whole.segments.items():

@@ -23,7 +23,7 @@ def ordered(monkeypatch):
 
     def order(*names: str) -> None:
         choices = [Supported(name, (0.5, 0.25, 0.75), 2, CELL) for name in names]
-        monkeypatch.setattr("heedmap.engine.explain.ranking", lambda kind, segments: choices)
+        monkeypatch.setattr("heedmap.engine.engine.ranking", lambda kind, segments: choices)
 
     return order
 
@@ -67,6 +67,10 @@ def test_targets_share_the_choice_and_samples_too(ordered):
     assert all("took 'libra_generic'" in one.choice for one in found)
     with pytest.raises(OptionError, match="chooses the method, so it takes no option"):
         subject.explain(text=TEXT, method="auto", normalize=False)
+    with pytest.raises(OptionError, match="chooses the method, so it takes no option"):
+        subject.explain_answer(text=TEXT, method="auto", normalize=False)
+    with pytest.raises(OptionError, match="chooses the method, so it takes no option"):
+        heedmap.plan(subject, subject.inputs(text=TEXT), method="auto", normalize=False)
 
 
 def test_answers_are_of_one_method_and_each_token_has_its_own_map(ordered):
@@ -122,7 +126,7 @@ def test_pictures_pages_and_the_terminal_say_why(tmp_path):
 
 def test_the_table_is_asked_for_the_flow_of_the_model(monkeypatch):
     asked = []
-    monkeypatch.setattr("heedmap.engine.explain.ranking", lambda *args: asked.append(args) or supported.ranking(*args))
+    monkeypatch.setattr("heedmap.engine.engine.ranking", lambda *args: asked.append(args) or supported.ranking(*args))
     sample = heedmap.zoo_sample("lxmert-shapes")
     heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs, method="auto")
     assert asked[0][0] == "co-attention"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import heedmap
 from heedmap.attention.features import channel_axis, places
-from heedmap.engine.without_attention import WITHOUT_ATTENTION
+from heedmap.engine.choosing import WITHOUT_ATTENTION
 from heedmap.errors import AttentionError, GradientError, HeedmapError, NoAttentionError, OptionError, TargetError
 from heedmap.methods import METHODS
 
@@ -352,7 +352,7 @@ def test_auto_takes_the_best_that_works() -> None:
 
 
 def test_without_captum_auto_takes_occlusion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heedmap.engine.without_attention.find_spec", lambda name: None if name == "captum" else name)
+    monkeypatch.setattr("heedmap.engine.choosing.find_spec", lambda name: None if name == "captum" else name)
     assert heedmap.explain(*built("lstm"), method="auto").method == "occlusion"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import heedmap
 from heedmap.attention.at_rest import recording_state
-from heedmap.engine.explain import Engine
+from heedmap.engine.engine import Engine
 from heedmap.methods.cards import CARDS, evidence
 from heedmap.methods.supported import ALL, CO, CROSS, MIXERS, ONE, TABLE, TOWERS, cell_of, kind_of, ranking, table
 from heedmap.models.names import shipped

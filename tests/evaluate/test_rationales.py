@@ -17,7 +17,7 @@ from heedmap.evaluate.evaluation import MethodSpec
 from heedmap.evaluate.evidence import agreement, reasons, rebuilt, share_of, top_words, word_relevance, words_of_tokens
 from heedmap.evaluate.experiments.rationales import Rationales
 from heedmap.methods import METHODS, Method
-from heedmap.methods.leaves import Leaves
+from heedmap.methods.input_features import Leaves
 
 PLAIN = ("the", "a", "film", "was", "with", "its", "plot", "and", "##s", "##ing", ".")
 TELLING = ("superb", "dull")

@@ -19,7 +19,7 @@ from heedmap.evaluate.masking import filled
 from heedmap.evaluate.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import FixedPrediction, Mapped
 from heedmap.methods import METHODS, Method
-from heedmap.methods.leaves import Leaves
+from heedmap.methods.input_features import Leaves
 from heedmap.targets import class_logits
 from heedmap.zoo.samples import MATERIALS
 

@@ -17,7 +17,7 @@ from heedmap.evaluate.faithfulness import saco
 from heedmap.evaluate.masking import donors_of, filled, without
 from heedmap.evaluate.trial import FixedPrediction, noisy
 from heedmap.methods import METHODS, Method
-from heedmap.methods.leaves import Leaves
+from heedmap.methods.input_features import Leaves
 from heedmap.zoo.dataset import plain
 from heedmap.zoo.samples import MATERIALS
 

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heedmap.lrp.libra import Libra
 from heedmap.lrp.mode import RelevanceMode
-from heedmap.lrp.rules import RULES, Rules, Samples
+from heedmap.lrp.rules import RULES, Libra, Rules, Samples
 
 Form = Callable[[Tensor], Tensor]
 SETS: dict[str, Callable[[], Any]] = {

@@ -15,7 +15,7 @@ import heedmap
 from heedmap.attention.flow import Graph
 from heedmap.errors import MissingRuleError, UnfollowedAttentionError
 from heedmap.methods import METHODS
-from heedmap.methods.run import TargetView
+from heedmap.methods.method import TargetView
 from oracles import rules
 
 TOKENS, WIDTH, CLASSES = 5, 8, 3

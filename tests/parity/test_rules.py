@@ -16,7 +16,7 @@ from torch import Tensor
 from heedmap.attention.attention import Attention, Layout
 from heedmap.attention.flow import Edge, Graph, Stream
 from heedmap.methods import METHODS
-from heedmap.methods.run import TargetView
+from heedmap.methods.method import TargetView
 from heedmap.relevance import rules
 from oracles import rules as oracle
 

@@ -15,7 +15,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 import heedmap
-from heedmap.engine.explain import Engine
+from heedmap.engine.engine import Engine
 
 SIZES: dict[str, Any] = {
     "hidden_size": 64,

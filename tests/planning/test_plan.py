@@ -17,7 +17,7 @@ from torch import nn
 
 import heedmap
 from heedmap.common.memory import free_bytes, memory_bytes, told_bytes
-from heedmap.engine import explain as engine
+from heedmap.engine import engine
 from heedmap.engine.planning import Plan
 from heedmap.errors import OptionError, UnfollowedAttentionError
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from heedmap.attention.attention import Attention, Layout
 from heedmap.methods import METHODS
-from heedmap.methods.run import Readout, TargetView
+from heedmap.methods.method import Readout, TargetView
 from oracles import baselines
 from oracles import flow as oracle
 from oracles.rules import average_heads

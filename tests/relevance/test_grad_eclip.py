@@ -14,7 +14,7 @@ import heedmap
 from conformance.tiny_models import CASES, livened
 from heedmap.attention.attention import Attention, Layout
 from heedmap.errors import UnfollowedAttentionError
-from heedmap.methods.grad_eclip import asked
+from heedmap.methods.layers import asked
 from oracles.grad_eclip import grad_eclip
 
 PARTS = {

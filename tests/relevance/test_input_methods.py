@@ -15,8 +15,7 @@ from torch import Tensor, nn
 import heedmap
 from conformance.tiny_models import BATCH, CASES, livened
 from heedmap.errors import MissingLibraryError, OptionError
-from heedmap.methods.gradients import noisy
-from heedmap.methods.leaves import Feature, pooled
+from heedmap.methods.input_features import Feature, noisy, pooled
 from heedmap.targets import ClassLogit, Context, DetectionQuery, NextToken, TopPrediction
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
@@ -252,7 +251,7 @@ def test_smoothgrad_is_the_mean_over_noisy_points(name: str, monkeypatch: pytest
         drawn.append(noisy(feature, noise, seed, draw))
         return drawn[-1]
 
-    monkeypatch.setattr("heedmap.methods.gradients.noisy", noted)
+    monkeypatch.setattr("heedmap.methods.input_features.noisy", noted)
     found = explained(name, "smoothgrad", noise=0.3, samples=3, seed=2)
     assert len(drawn) == 3 * len(points(name))
     expected = {segment: torch.zeros_like(x) for segment, x in points(name).items()}

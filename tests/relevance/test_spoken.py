@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import heedmap
 from conformance.tiny_models import CASES, livened
 from heedmap.errors import OptionError, UnfollowedAttentionError
-from heedmap.methods.tam import filtered
+from heedmap.methods.spoken import filtered
 from heedmap.targets import NextToken
 from oracles.dex_ar import dex_ar, slopes
 from oracles.tam import smoothed, tam

@@ -90,7 +90,7 @@ def _compared_texts(options: ExplainOptions, several: bool) -> tuple[str, str]:
 def _explain(options: ExplainOptions) -> None:
     """Explain one input."""
     from heedmap.render.cautions import cautions
-    from heedmap.render.files import to_json, write
+    from heedmap.render.files import ENDINGS, to_json, write
 
     model, wanted, output, cost = options.model, options.wanted, options.output, options.cost
     roles = options.inputs.roles

@@ -19,9 +19,9 @@ from heedmap.attention.places import not_finite
 from heedmap.attention.returned import Rows
 from heedmap.attention.scans import Scan
 from heedmap.common.memory import ran_out
-from heedmap.engine.spread import tensors_of
+from heedmap.engine.narrow import tensors_of
 from heedmap.errors import GradientError, TargetError
-from heedmap.methods.run import Readout
+from heedmap.methods.method import Readout
 
 NO_ATTENTION = "the target depends on no attention; choose one that is computed from the model's output"
 NO_GRADIENT = (

@@ -15,12 +15,13 @@ from heedmap.attention.at_rest import recording_state
 from heedmap.attention.blocks import BlockAttention
 from heedmap.common.memory import told_bytes
 from heedmap.data.flow import AttentionInfo
-from heedmap.engine.explain import AnyTarget, Engine, Wrapped
+from heedmap.engine.choosing import MethodCall
+from heedmap.engine.engine import Engine, Wrapped
 from heedmap.errors import InputError, OptionError
-from heedmap.methods import METHODS
-from heedmap.methods.run import MEMORY_BUDGET, TargetView
+from heedmap.methods.method import MEMORY_BUDGET, TargetView
 from heedmap.render.naming import called, headline
 from heedmap.render.sample import sample
+from heedmap.targets import AnyTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,12 +246,11 @@ def heads(
         (narrowed, (wanted,)), *_ = engine.narrowed(engine.targets([target]))
         if narrowed.batch != 1:
             raise InputError(f"there are {narrowed.batch} samples; give one")
-        recording, segments = narrowed.record()
-        run, chosen = narrowed.choose(recording, segments, wanted, keep=False)
-        method = METHODS["generic"]
-        (explanation,) = narrowed.made(recording, segments, [(run, chosen)], method, method.resolve({}))
+        recorded = narrowed.record()
+        run = narrowed.choose(recorded, wanted, keep=False)
+        (explanation,) = narrowed.made(recorded, [run], MethodCall.of("generic"))
         with torch.no_grad():
-            found = _heads(run, explanation, weights, attentions, memory_budget)
+            found = _heads(run[0], explanation, weights, attentions, memory_budget)
     tokens = {stream.name: _tokens(explanation, stream.name, stream.tokens) for stream in explanation.flow.streams}
     return Heads(found, tokens, headline(explanation, 0), weights)
 
@@ -287,16 +287,13 @@ def _is_averaged(run: TargetView, number: int) -> bool:
 def _one(run: TargetView, info: AttentionInfo, weights: str) -> AttentionHeads:
     attention, gradient = run.attentions[info.index], run.gradients.get(info.index)
     if _is_averaged(run, info.index):
-        known = run.cam if gradient is not None else run.zeros
-        matrix = (run.mean_probabilities if weights == "attention" else known)(info.index)
+        matrix = (run.mean_probabilities if weights == "attention" else run.cam)(info.index)
         mean = matrix.right(_eye(attention.value.new_zeros(info.keys, info.keys, dtype=attention.dtype))[None])
         return AttentionHeads(info, mean.float().cpu(), averaged=True)
-    probabilities = attention.probabilities(slice(None))[0]
-    if weights == "attention":
-        return AttentionHeads(info, probabilities.float().cpu())
-    if gradient is None:
-        return AttentionHeads(info, torch.zeros_like(probabilities).float().cpu())
-    return AttentionHeads(info, (probabilities * attention.gradient(gradient)[0]).clamp(min=0).float().cpu())
+    shown = attention.probabilities(slice(None))[0]
+    if weights == "relevance":
+        shown = torch.zeros_like(shown) if gradient is None else (shown * attention.gradient(gradient)[0]).clamp(min=0)
+    return AttentionHeads(info, shown.float().cpu())
 
 
 def _tokens(explanation: Explanation, stream: str, count: int) -> tuple[str, ...]:

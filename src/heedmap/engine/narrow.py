@@ -12,23 +12,28 @@ all choices of a sample are one input.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
+from itertools import count
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as tree
 
 from heedmap.attention.at_rest import seed
 from heedmap.attention.inputs import ModelInputs, called, check_no_cache, contents, detached, misfit
 from heedmap.common.memory import ran_out
-from heedmap.engine.spread import Place, differs, gradients, spread, tensors_of
 from heedmap.errors import InputError, MixingError, TargetError
 from heedmap.outputs import LOGITS, Context, get, ranked
 from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
 from heedmap.targets.target import again_of
 
-Read = Callable[[object], Tensor | None]
+Placed = tuple[tuple[Tensor, ...], Tensor]
+"""Where in a tensor of the whole answer one of a part's belongs, as an index, and what of it."""
+
+Place = Callable[[Tensor, Tensor], Placed | None]
+"""(a tensor of the whole answer, the same of a part's) → where the second belongs in the first; None: nowhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +47,8 @@ class Whole:
         read: an output → its scores.
         take: the part of each sample, (batch,) → the tensors of these parts.
         output: of the model, of which ``scores`` are a part.
-        place: the parts of each sample, (batch,) → where in a tensor of the output that of a run on these parts alone belongs.
+        place: the parts of each sample, (batch,), with a tensor of the output and that of a run on these parts alone → where the
+            second belongs in the first, as of a :data:`Place`.
         parts_of: a tensor of the output, and a gradient of it → the parts on which that falls, (batch, parts); None: it has none.
         exclusive: whether one part is right; False: each by itself; None: the scores are no logits.
         mixed: why no part stands for itself; empty where it does.
@@ -51,10 +57,10 @@ class Whole:
     what: str
     inputs: ModelInputs
     scores: Tensor
-    read: Read
+    read: Callable[[object], Tensor | None]
     take: Callable[[Tensor], dict[str, Tensor]]
     output: object
-    place: Callable[[Tensor], Place]
+    place: Callable[[Tensor, Tensor, Tensor], Placed | None]
     parts_of: Callable[[Tensor, Tensor], Tensor | None]
     exclusive: bool | None
     mixed: str = ""
@@ -164,7 +170,7 @@ class Within(Target):
         return replace(chosen, words=words, again=lambda output: values(self._spread(output)[0]))
 
     def _spread(self, output: object) -> tuple[object, dict[int, Tensor]]:
-        return spread(self.whole.output, output, self.whole.place(self.picked))
+        return spread(self.whole.output, output, partial(self.whole.place, self.picked))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +197,7 @@ class PartScore(Target):
         why = "the output has another shape" if values is None else self.difference(values)
         if values is None or why:
             raise MixingError(why)
-        row = self.row(self.whole.scores)
+        row = self.row
         name, what = partial(self._name, context), self.whole.what
         words = []
         for sample, index in enumerate(self.picked.tolist()):
@@ -221,13 +227,15 @@ class PartScore(Target):
             return scores[:, 0] if scores.shape == (batch, 1) else None
         return scores.diagonal() if scores.shape == (batch, batch) else None
 
-    def row(self, scores: Tensor) -> Tensor:
+    @property
+    def row(self) -> Tensor:
         """(batch, parts): the scores of all parts; of boxes, at the box."""
+        scores = self.whole.scores
         return scores if self.box is None else scores[torch.arange(len(scores), device=scores.device), self.box]
 
     def difference(self, values: Tensor) -> str:
         """Why these are not the values of the run on all parts; empty where they are, but for rounding."""
-        alone, among = values.detach(), self.row(self.whole.scores).gather(1, self.picked[:, None])[:, 0]
+        alone, among = values.detach(), self.row.gather(1, self.picked[:, None])[:, 0]
         size = self.whole.scores
         if self.box is not None:  # parts that are padding have the lowest number there is
             size = size.gather(2, self.picked[:, None, None].expand(*size.shape[:2], 1))[..., 0]
@@ -311,17 +319,16 @@ def _choices(inputs: ModelInputs, context: Context, output: object, batch: int, 
     def take(picked: Tensor) -> dict[str, Tensor]:
         return {n: v[torch.arange(batch, device=v.device), picked.to(v.device)][:, None] for n, v in parted.items()}
 
-    def place(picked: Tensor) -> Place:
-        return partial(_at_choice, picked, count)
-
     def parts_of(tensor: Tensor, gradient: Tensor) -> Tensor | None:
         whole = tensor.shape[:2] == (batch, count) or tensor.shape[:1] == (batch * count,)
         return (gradient != 0).reshape(batch, count, -1).any(-1) if whole else None
 
-    return Whole("choice", inputs, scores.detach(), read, take, output, place, parts_of, context.exclusive)
+    return Whole(
+        "choice", inputs, scores.detach(), read, take, output, partial(_at_choice, count), parts_of, context.exclusive
+    )
 
 
-def _at_choice(picked: Tensor, count: int, whole: Tensor, part: Tensor) -> tuple[tuple[Tensor, ...], Tensor] | None:
+def _at_choice(count: int, picked: Tensor, whole: Tensor, part: Tensor) -> Placed | None:
     """Where one choice of each sample is in a tensor of (batch, choices, …) or of (batch · choices, …)."""
     rows, picked = torch.arange(len(picked), device=whole.device), picked.to(whole.device)
     if whole.shape[:2] == (len(rows), count) and part.shape == (len(rows), 1, *whole.shape[2:]):
@@ -362,15 +369,12 @@ def _texts(model: nn.Module, inputs: ModelInputs, context: Context, output: obje
     logits = boxes or get(context.read(output), "logits_per_image") is not None
     alone = boxes or getattr(model, "logit_bias", None) is not None  # each pair is right or wrong by itself
 
-    def place(picked: Tensor) -> Place:
-        return partial(_at_text, picked, scores)
-
     def parts_of(tensor: Tensor, gradient: Tensor) -> Tensor | None:
         turned = _as_scores(tensor, scores)
         return None if turned is None else (turned(gradient) != 0).reshape(batch, -1, parts).any(1)
 
     exclusive = not alone if logits else None
-    return Whole("text", inputs, scores.detach(), read, take, output, place, parts_of, exclusive)
+    return Whole("text", inputs, scores.detach(), read, take, output, partial(_at_text, scores), parts_of, exclusive)
 
 
 def _as_scores(tensor: Tensor, scores: Tensor) -> Callable[[Tensor], Tensor] | None:
@@ -382,7 +386,7 @@ def _as_scores(tensor: Tensor, scores: Tensor) -> Callable[[Tensor], Tensor] | N
     )
 
 
-def _at_text(picked: Tensor, scores: Tensor, whole: Tensor, part: Tensor) -> tuple[tuple[Tensor, ...], Tensor] | None:
+def _at_text(scores: Tensor, picked: Tensor, whole: Tensor, part: Tensor) -> Placed | None:
     """Where the score of one text of each picture is in a tensor of scores."""
     turned, rows = _as_scores(whole, scores), torch.arange(len(scores), device=scores.device)
     if turned is None:
@@ -418,3 +422,77 @@ def _score_of_pairs(context: Context, output: object) -> Tensor | None:
 
 def _told(values: Tensor) -> str:
     return "[" + ", ".join(f"{value:.4g}" for value in values.tolist()) + "]"
+
+
+# -- an answer on a part, in its place in the answer on the whole ------------------------------------------------------------
+
+
+def tensors_of(output: object) -> list[Tensor]:
+    """The tensors of an output, in order: their numbers are their places here."""
+    tensors: list[Tensor] = []
+
+    def keep(number: int, tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
+        return tensor
+
+    _mapped(output, keep)
+    return tensors
+
+
+def _mapped(output: object, change: Callable[[int, Tensor], Tensor]) -> object:
+    """The output with other tensors; ``change`` gets the number of each, and it."""
+    return tree.tree_map(partial(_changed, change, count()), output)
+
+
+def _changed(change: Callable[[int, Tensor], Tensor], numbers: Iterator[int], value: object) -> object:
+    """A part of an output; no function within a function, which would keep the graph until garbage is looked for."""
+    if isinstance(value, Tensor):
+        return change(next(numbers), value)
+    if is_dataclass(value) and not isinstance(value, (type, Mapping)):
+        again = partial(_changed, change, numbers)
+        return replace(value, **{f.name: tree.tree_map(again, getattr(value, f.name)) for f in fields(value) if f.init})
+    return value
+
+
+def gradients(output: object, function: Callable[[object], Tensor]) -> dict[int, Tensor]:
+    """The gradient of ``function(output).sum()`` to each of the output's tensors, by number, where it is not zero."""
+    begun: dict[int, Tensor] = {}
+
+    def begin(number: int, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        begun[number] = tensor.detach().clone().requires_grad_()
+        return begun[number]
+
+    with torch.enable_grad():
+        values = function(_mapped(output, begin))
+        if not values.requires_grad:
+            return {}
+        gradients = torch.autograd.grad(values.sum(), list(begun.values()), allow_unused=True)
+    return {n: g for n, g in zip(begun, gradients, strict=True) if g is not None and bool((g != 0).any())}
+
+
+def spread(whole: object, part: object, place: Place) -> tuple[object, dict[int, Tensor]]:
+    """``whole`` with what ``part`` has in its place, and the tensors in which there was something to put, by number."""
+    of_part = tensors_of(part)
+    put: dict[int, Tensor] = {}
+
+    def with_part(number: int, tensor: Tensor) -> Tensor:
+        placed = place(tensor, of_part[number]) if number < len(of_part) else None
+        if placed is None or not tensor.is_floating_point():
+            return tensor
+        index, values = placed
+        put[number] = tensor.detach().index_put(index, values)
+        return put[number]
+
+    return _mapped(whole, with_part), put
+
+
+def differs(whole: Tensor, put: Tensor) -> bool:
+    """Whether what was put is not what was there, but for rounding; where there was no number of a size, it may be any."""
+    before, now = whole.detach().double(), put.detach().double()
+    real = before.abs() < torch.finfo(whole.dtype).max / 4  # a mask's least number is no answer
+    before, now = before[real], now[real]
+    if not before.numel():
+        return False
+    return not bool((now - before).abs().amax() <= torch.finfo(whole.dtype).eps ** 0.5 * before.abs().amax())

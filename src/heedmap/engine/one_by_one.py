@@ -11,8 +11,8 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from itertools import chain, product
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from heedmap.attention.inputs import ModelInputs
 from heedmap.data.explanation import Segment, Top
 from heedmap.data.flow import Flow
-from heedmap.engine.narrow import answer
-from heedmap.engine.spread import differs, gradients, spread, tensors_of
+from heedmap.engine.narrow import Placed, answer, differs, gradients, spread, tensors_of
 from heedmap.errors import MixingError
 from heedmap.explanation import Explanation
 from heedmap.outputs import Context
@@ -32,8 +31,14 @@ from heedmap.targets.target import again_of, values_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Part = TypeVar("Part")
+Whole = TypeVar("Whole")
+
 Shares = Mapping[str, Sequence[int]]
 """Name of an input → how many of its rows each sample has, one sample after another; it is whole for all where it has no name."""
+
+Way = tuple[dict[str, Sequence[int]], dict[str, Tensor]]
+"""Shares of some inputs, and of inputs of pictures the rows of each picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +63,6 @@ class SeparateSamples:
         """The inputs of one sample."""
         return _alone(self.inputs, self.shares, index)
 
-    def target(self, index: int, target: Target) -> Alone:
-        """``target``, of a run on that sample alone."""
-        return Alone(self, index, target)
-
 
 @dataclass(frozen=True, eq=False)
 class Alone(Target):
@@ -82,7 +83,7 @@ class Alone(Target):
         return spread(self.samples.output, output, partial(_rows_of_sample, self.index, self.samples.batch))[0]
 
 
-def _rows_of_sample(index: int, batch: int, whole: Tensor, part: Tensor) -> tuple[tuple[Tensor, ...], Tensor] | None:
+def _rows_of_sample(index: int, batch: int, whole: Tensor, part: Tensor) -> Placed | None:
     """Where one sample's rows are in a tensor of all; it may be the second axis that is the batch."""
     if part.dim() > 1 and part.shape[1] == 1 and whole.shape == (len(part), batch, *part.shape[2:]):
         rows = torch.arange(len(part), device=whole.device)[:, None]
@@ -141,24 +142,22 @@ def _cuts(inputs: ModelInputs, batch: int) -> Iterator[tuple[Shares, dict[str, T
     rest = {name: size for name, size in sizes.items() if size != batch}
     grids = {n: v.prod(1) for n, v in inputs.items() if n in sizes and v.dim() == 2 and v.shape[1] == 3 and _counts(v)}
     counts = [inputs[n] for n in own if inputs[n].dim() == 1 and _counts(inputs[n])]
-    ways: list[list[tuple[str, Any]]] = []
-    for size in rest.values():
-        found: list[tuple[str, Any]] = [("grid", n) for n, rows in grids.items() if int(rows.sum()) == size]
-        found += [("own", c.tolist()) for c in counts if int(c.sum()) == size]
-        found += [("own", [size // batch] * batch)] if size % batch == 0 else []
-        found += [("each", torch.ones(size, dtype=torch.int64))] if size > batch and not found else []
-        ways.append([*found, ("whole", None)])
+    ways: list[list[Way]] = []
+    for name, size in rest.items():
+        found: list[Way] = []
+        for grid, rows in grids.items():
+            if int(rows.sum()) == size and len(rows) == batch:
+                found.append(({name: rows.tolist()}, {}))
+            elif int(rows.sum()) == size:
+                found.append(({}, {name: rows, grid: torch.ones_like(rows)}))
+        found += [({name: c.tolist()}, {}) for c in counts if int(c.sum()) == size]
+        found += [({name: [size // batch] * batch}, {})] if size % batch == 0 else []
+        found += [({}, {name: torch.ones(size, dtype=torch.int64)})] if size > batch and not found else []
+        ways.append([*found, ({}, {})])  # or it is whole for all
     for way in product(*ways):
         known, free = dict(own), dict[str, Tensor]()
-        for name, (kind, value) in zip(rest, way, strict=True):
-            if kind == "own":
-                known[name] = value
-            elif kind == "each":
-                free[name] = value
-            elif kind == "grid" and len(grids[value]) == batch:
-                known[name] = grids[value].tolist()
-            elif kind == "grid":
-                free |= {name: grids[value], value: torch.ones(len(grids[value]), dtype=torch.int64)}
+        for of_each, of_pictures in way:
+            known, free = known | of_each, free | of_pictures
         if len({len(rows) for rows in free.values()}) <= 1:
             yield {n: v for n, v in known.items() if n not in free}, free
 
@@ -230,36 +229,40 @@ def together(parts: Sequence[Explanation], note: str) -> Explanation:
         raise MixingError(
             f"the samples have other segments each ({given}), so they are no batch; explain them one by one"
         )
-    predictions, tops, boxes = [p.prediction for p in parts], [p.top for p in parts], [p.box for p in parts]
-    labels = [p.prediction_labels for p in parts]
     return replace(
         first,
         segments={name: _segment([p.segments[name] for p in parts]) for name in first.segments},
-        target=sum((p.target for p in parts), ()),
+        target=_chained([p.target for p in parts]),
         scores=torch.cat([p.scores for p in parts]),
-        prediction=None if None in predictions else torch.cat([p for p in predictions if p is not None]),
-        prediction_labels=None if None in labels else sum((p for p in labels if p is not None), ()),
+        prediction=_all([p.prediction for p in parts], torch.cat),
+        prediction_labels=_all([p.prediction_labels for p in parts], _chained),
         flow=_flow([p.flow for p in parts], note),
         maps={k: _padded([p.maps[k] for p in parts], 0) for k in first.maps if all(k in p.maps for p in parts)},
-        top=None if None in tops else Top.joined([t for t in tops if t is not None]),
-        box=None if any(box is None for box in boxes) else torch.cat([box for box in boxes if box is not None]),
+        top=_all([p.top for p in parts], Top.joined),
+        box=_all([p.box for p in parts], torch.cat),
     )
+
+
+def _all(parts: Sequence[Part | None], joined: Callable[[list[Part]], Whole]) -> Whole | None:
+    """All as one; None where one has none."""
+    known = [part for part in parts if part is not None]
+    return joined(known) if len(known) == len(parts) else None
+
+
+def _chained(parts: Sequence[tuple[Part, ...]]) -> tuple[Part, ...]:
+    return tuple(chain.from_iterable(parts))
 
 
 def _segment(parts: Sequence[Segment]) -> Segment:
     grids, width = {p.grid for p in parts}, max(p.relevance.shape[1] for p in parts)
-    labels, boundaries = [p.labels for p in parts], [p.boundaries for p in parts]
+    labels, boundaries = _all([p.labels for p in parts], _chained), _all([p.boundaries for p in parts], _chained)
     return replace(
         parts[0],
         relevance=_padded([p.relevance for p in parts], 0.0),
         positions=_padded([p.positions for p in parts], -1),
         grid=parts[0].grid if len(grids) == 1 else None,
-        labels=None
-        if None in labels
-        else tuple((*row, *[""] * (width - len(row))) for rows in labels for row in rows or ()),
-        boundaries=None
-        if None in boundaries
-        else tuple(row.ljust(width, "s") for rows in boundaries for row in rows or ()),
+        labels=labels and tuple((*row, *[""] * (width - len(row))) for row in labels),
+        boundaries=boundaries and tuple(row.ljust(width, "s") for row in boundaries),
     )
 
 
@@ -277,7 +280,7 @@ def _padded(tensors: Sequence[Tensor], value: float) -> Tensor:
 def _flow(flows: Sequence[Flow], note: str) -> Flow:
     streams = []
     for same in zip(*(flow.streams for flow in flows), strict=False):
-        rows = None if any(s.rows is None for s in same) else sum((s.rows or () for s in same), ())
+        rows = _all([s.rows for s in same], _chained)
         streams.append(replace(same[0], tokens=max(s.tokens for s in same), rows=rows))
     notes = (*dict.fromkeys(n for f in flows for n in f.notes), note)
     return replace(flows[0], streams=tuple(streams), notes=notes)

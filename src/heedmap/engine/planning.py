@@ -8,12 +8,9 @@ tried again with less.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import copy
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
 
 from torch import Tensor, device, nn
 
@@ -22,17 +19,19 @@ from heedmap.attention.backward import ancestors
 from heedmap.attention.flow import Graph
 from heedmap.attention.forward import Recording
 from heedmap.attention.tape import Tape
-from heedmap.common.memory import ran_out, told_bytes
+from heedmap.common.memory import told_bytes
+from heedmap.engine.choosing import MethodCall
 from heedmap.engine.gradients import is_small
-from heedmap.engine.spread import tensors_of
-from heedmap.errors import OptionError, OutOfMemoryError
-from heedmap.methods import Method
-from heedmap.methods.run import BLOCK, block_rows, dense_bytes
+from heedmap.engine.narrow import tensors_of
+from heedmap.errors import OptionError
+from heedmap.methods.method import BLOCK, block_rows, dense_bytes
 
 COUNTED = ("generic", "raw_attention", "rollout", "attention_gradcam")
 """Methods whose cost is known."""
 MOST_AT_ONCE = 8
 """So many targets share a backward pass and what is made of A, at most."""
+BUDGETS = (3 * BLOCK, 1)
+"""Bytes for blocks, with which a call is tried again: no Ā whole; then one row and one target at a time."""
 ABOVE = 3
 """Tensors as large as the largest one that is kept, which a backward pass has beside the gradients."""
 SLACK = 1.05
@@ -267,9 +266,10 @@ def _depth(attention: Attention) -> int:
     return attention.value.shape[-1] if attention.query is None else attention.query.shape[-1]
 
 
-def carries_together(method: Method, options: Mapping[str, object]) -> bool:
+def carries_together(asked: MethodCall) -> bool:
     """Whether the method's rows of several targets can be made at once: it needs of them no more than Ā."""
-    return method.name == "generic" and bool(options["aggregate"]) and options["cam"] == "gradient"
+    options = asked.options
+    return asked.method.name == "generic" and bool(options["aggregate"]) and options["cam"] == "gradient"
 
 
 def by_rules(options: Mapping[str, object]) -> bool:
@@ -277,9 +277,9 @@ def by_rules(options: Mapping[str, object]) -> bool:
     return "rules" in options and options.get("cam", "lrp") == "lrp"
 
 
-def is_counted(method: Method, options: Mapping[str, object]) -> bool:
+def is_counted(asked: MethodCall) -> bool:
     """Whether one forward pass and a backward pass a target are all that the method takes, so that its cost is known."""
-    return method.name in COUNTED and not by_rules(options)
+    return asked.method.name in COUNTED and not by_rules(asked.options)
 
 
 def matrices(graph: Graph, attentions: list[Attention]) -> int:
@@ -339,58 +339,3 @@ def told_seconds(amount: float) -> str:
     if amount < 100:
         return f"{amount:.2g} s"
     return f"{amount / 60:.0f} min" if amount < 3600 else f"{amount / 3600:.1f} h"
-
-
-BUDGETS = (3 * BLOCK, 1)
-"""Bytes for blocks, with which a call is tried again: no Ā whole; then one row and one target at a time."""
-
-
-class Attempt(Protocol):
-    """A call that can be made with less.
-
-    Attributes:
-        memory: that it may take; None: no bound.
-        memory_budget: bytes for blocks, and for gradients of targets that are worked on at once.
-        planned: whether the model's pass was recorded, so that what follows can be cut smaller.
-        least: bytes beside the model with which it could be made; 0: not known.
-    """
-
-    memory: int | None
-    memory_budget: int
-    planned: bool
-    least: int
-
-
-AnyAttempt = TypeVar("AnyAttempt", bound=Attempt)
-Made = TypeVar("Made")
-
-
-def with_less(attempt: AnyAttempt, make: Callable[[AnyAttempt], Made]) -> Made:
-    """What ``make`` makes; where memory runs out in it, made again in smaller blocks and with fewer targets at once.
-
-    Raises:
-        OutOfMemoryError: it runs out with the smallest ones, too, or in the forward pass, which cannot be cut.
-    """
-    budgets = [budget for budget in BUDGETS if budget < attempt.memory_budget]
-    while True:
-        try:
-            return make(attempt)
-        except Exception as error:
-            if not ran_out(error):
-                raise
-            if not (attempt.planned and budgets):
-                raise OutOfMemoryError(_told(attempt, error)) from error
-        gc.collect()  # the error is gone, and with it all that was on the way, but for what refers to itself
-        attempt = copy(attempt)
-        attempt.memory, attempt.memory_budget, attempt.planned = None, budgets.pop(0), False
-
-
-def _told(attempt: Attempt, error: Exception) -> str:
-    what = "the model's forward pass, or the proof before the first, does not fit: what it needs is not known"
-    if attempt.least:
-        what = (
-            f"at least {told_bytes(attempt.least)} ({attempt.least} bytes) are needed beside the model, with the smallest blocks "
-            "and one target at a time"
-        )
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"memory ran out; {what}; give fewer samples at once, a smaller input, or another device ({first[:200]})"

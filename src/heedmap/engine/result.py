@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,12 +19,12 @@ from heedmap.attention.token_positions import InputSpan, leaf_rows
 from heedmap.common.printable import without_folders
 from heedmap.data.explanation import Segment
 from heedmap.data.flow import AttentionInfo, Flow, StreamInfo
+from heedmap.engine.choosing import MethodCall
 from heedmap.errors import HeedmapError
 from heedmap.explanation import Explanation
-from heedmap.methods import Method
-from heedmap.methods.leaves import part_rows
-from heedmap.methods.run import RelevanceRows, TargetView
-from heedmap.methods.steps_view import several
+from heedmap.methods.input_features import part_rows
+from heedmap.methods.method import RelevanceRows, TargetView, view_of_several
+from heedmap.relevance.propagate import add_to
 from heedmap.targets import Chosen, Context
 from heedmap.version import __version__
 
@@ -49,13 +50,28 @@ Named = dict[int, list[tuple[str, InputSpan | None]]]
 """For each stream its segments with their names; None: tokens that no input made."""
 
 
+class Recorded(NamedTuple):
+    """A recorded forward pass, and what people call its parts."""
+
+    recording: Recording
+    segments: Named
+
+    @classmethod
+    def of(cls, recording: Recording) -> Recorded:
+        """With the names of its segments."""
+        return cls(recording, named_segments(recording))
+
+    @property
+    def names(self) -> dict[int, str]:
+        """For each stream, its segments' names joined by +."""
+        return {index: "+".join(name for name, _ in segments) for index, segments in self.segments.items()}
+
+
 def assembled(
-    recording: Recording,
-    named: Named,
+    recorded: Recorded,
     run: TargetView,
     chosen: Chosen,
-    method: Method,
-    options: Mapping[str, object],
+    asked: MethodCall,
     context: Context,
     leaves: Mapping[int, Tensor] | None = None,
     rows: dict[int, Tensor] | None = None,
@@ -65,17 +81,18 @@ def assembled(
     ``leaves``: what a method that attributes to the input gave each leaf; ``rows``: of another method, what :func:`rows_of_each`
     gave each stream, where that is known.
     """
+    method, options = asked.method, asked.options
     maps: dict[tuple[str, str], Tensor] = {}
     if method.prepare is not None:
         with torch.no_grad():
             if rows is None:
-                rest = without_identity(run, method, options)
+                rest = without_identity(run, asked)
                 rows_of = method.prepare(run, options) if rest is None or run.full else rest
                 rows = relevance_rows(run, rows_of, rest, options) if run.readouts else _unread_rows(run, rows_of)
                 maps = _maps(run, rows_of) if run.full else {}
-        segments = cut(recording, named, run, rows)
+        segments = cut(recorded, rows)
     else:
-        segments = _attributed(recording, named, run, leaves or {}, bool(options.get("pixels", False)))
+        segments = _attributed(recorded, run, leaves or {}, bool(options.get("pixels", False)))
     prediction = chosen.prediction
     labels = chosen.names
     if labels is None and prediction is not None and context.labels:
@@ -88,47 +105,43 @@ def assembled(
         prediction_labels=labels,
         method=method.name,
         options=options,
-        flow=described(recording, named, run, tuple(run.notes)),
+        flow=described(recorded, run, tuple(run.notes)),
         maps={**maps, **_blocks(segments, maps)},
         top=chosen.top,
         box=chosen.box,
     )
 
 
-def rows_of_each(
-    runs: Sequence[TargetView], method: Method, options: Mapping[str, object]
-) -> Sequence[dict[int, Tensor] | None]:
+def rows_of_each(runs: Sequence[TargetView], asked: MethodCall) -> Sequence[dict[int, Tensor] | None]:
     """The relevance of each stream's tokens for each of several targets, (batch, tokens), with A made once for all.
 
     None for each, where there is one or they are not of one kind: these are made one by one.
     """
     first = runs[0]
-    if len(runs) == 1 or any(r.graph is not first.graph or r.gradients.keys() != first.gradients.keys() for r in runs):
-        return [None] * len(runs)
     states = [{s: readout.state for s, readout in run.readouts.items()} for run in runs]
-    if any(of_run != states[0] for of_run in states):
+    alike = all(r.graph is first.graph and r.gradients.keys() == first.gradients.keys() for r in runs)
+    if len(runs) == 1 or not alike or any(of_run != states[0] for of_run in states):
         return [None] * len(runs)
-    view = several(first, [run.gradients for run in runs], [run.readouts for run in runs])
-    return rows_of_view(view, len(runs), method, options)
+    view = view_of_several(first, [run.gradients for run in runs], [run.readouts for run in runs])
+    return rows_of_view(view, len(runs), asked)
 
 
-def rows_of_view(
-    view: TargetView, count: int, method: Method, options: Mapping[str, object]
-) -> list[dict[int, Tensor]]:
+def rows_of_view(view: TargetView, count: int, asked: MethodCall) -> list[dict[int, Tensor]]:
     """The relevance of each stream's tokens for each of the ``count`` targets of a view, (batch, tokens)."""
     with torch.no_grad():
-        assert method.prepare is not None
-        rest = without_identity(view, method, options)
-        rows = relevance_rows(view, rest or method.prepare(view, options), rest, options)
+        assert asked.method.prepare is not None
+        rest = without_identity(view, asked)
+        rows = relevance_rows(view, rest or asked.method.prepare(view, asked.options), rest, asked.options)
     parts = {x: own.unflatten(0, (count, -1)) for x, own in rows.items()}
     return [{x: own[number] for x, own in parts.items()} for number in range(count)]
 
 
-def without_identity(run: TargetView, method: Method, options: Mapping[str, object]) -> RelevanceRows | None:
+def without_identity(run: TargetView, asked: MethodCall) -> RelevanceRows | None:
     """The method's map less the identity with which it begins, where that is to be dropped: everywhere, or of merged rows."""
+    options, rest = asked.options, asked.method.rest
     merged = any(join.mixers for stream in run.graph.streams for join in stream.joins.values())
     wanted = options.get("drop_identity", False) or (merged and options.get("drop_self", False))
-    return method.rest(run, options) if wanted and method.rest is not None else None
+    return rest(run, options) if wanted and rest is not None else None
 
 
 def relevance_rows(
@@ -143,8 +156,8 @@ def relevance_rows(
         kept = _self_weights(run, stream, readout.weights) if keeps else {}
         for x, rows in (rest or rows_of)(stream, readout.state, readout.weights).items():
             rows = rows + kept[x] if x in kept else rows
-            rows = rows.masked_fill(self_weights[x] > 0, 0.0)[:, 0] if x in self_weights else rows[:, 0]
-            total[x] = total[x] + rows if x in total else rows
+            rows = rows.masked_fill(self_weights[x] > 0, 0.0) if x in self_weights else rows
+            add_to(total, {x: rows[:, 0]})
     return total
 
 
@@ -190,36 +203,34 @@ def _blocks(segments: dict[str, Segment], maps: dict[tuple[str, str], Tensor]) -
     return blocks
 
 
-def cut(recording: Recording, named: Named, run: TargetView, rows: dict[int, Tensor]) -> dict[str, Segment]:
+def cut(recorded: Recorded, rows: dict[int, Tensor]) -> dict[str, Segment]:
     """The segments of relevance by stream, (batch, tokens) each.
 
     Raises:
         HeedmapError: none of the streams has tokens of an input.
     """
-    segments: dict[str, Segment] = {}
-    for stream in recording.graph.streams:
+    segments, names = dict[str, Segment](), recorded.names
+    for stream in recorded.recording.graph.streams:
         if stream.index not in rows or (stream.joins and not stream.leaves):
             continue
         relevance = rows[stream.index].float().cpu()
-        for name, span in named[stream.index]:
-            segments[name] = _segment(name, span, run.names[stream.index], relevance)
+        for name, span in recorded.segments[stream.index]:
+            segments[name] = _segment(name, span, names[stream.index], relevance)
     if not segments:
         raise HeedmapError("none of the streams that the target reads has tokens that can be traced to an input")
     return segments
 
 
-def _attributed(
-    recording: Recording, named: Named, run: TargetView, leaves: Mapping[int, Tensor], pixels: bool
-) -> dict[str, Segment]:
+def _attributed(recorded: Recorded, run: TargetView, leaves: Mapping[int, Tensor], pixels: bool) -> dict[str, Segment]:
     """The segments of a method that gives relevance to the input's features; of a token, their sum."""
     rows: dict[int, Tensor] = {}
     for stream, parts in run.parts.items():
-        for part in parts if any(span is not None for _, span in named[stream]) else ():
+        for part in parts if any(span is not None for _, span in recorded.segments[stream]) else ():
             of_leaf = part_rows(run.graph.sources, part, leaves)
             if of_leaf is not None:
                 stream_rows = rows.setdefault(stream, of_leaf.new_zeros(run.batch, run.graph.streams[stream].tokens))
                 stream_rows.scatter_add_(1, part.rows.clamp(min=0), of_leaf.masked_fill(part.rows < 0, 0.0))
-    segments = cut(recording, named, run, rows)
+    segments = cut(recorded, rows)
     return segments | (_pixels(run, leaves, segments) if pixels else {})
 
 
@@ -313,29 +324,24 @@ def without_segment(recording: Recording) -> tuple[str, ...]:
     )
 
 
-def stream_names(named: Named) -> dict[int, str]:
-    """For each stream, its segments' names joined by +."""
-    return {index: "+".join(name for name, _ in segments) for index, segments in named.items()}
-
-
 EXTENDED = (
     "tokens also mix in what is no softmax attention (convolutions, merges, recurrences …); it is followed by an extension of "
     "the paper's rules, which mixers=False turns off"
 )
 
 
-def described(recording: Recording, named: Named, run: TargetView | None, notes: tuple[str, ...] = ()) -> Flow:
+def described(recorded: Recorded, run: TargetView | None, notes: tuple[str, ...] = ()) -> Flow:
     """The flow as plain data."""
-    names = stream_names(named)
+    recording, names = recorded.recording, recorded.names
     streams = tuple(
-        StreamInfo(names[s.index], s.tokens, tuple(n for n, _ in named[s.index]), _read_rows(run, s.index))
+        StreamInfo(names[s.index], s.tokens, tuple(n for n, _ in recorded.segments[s.index]), _read_rows(run, s.index))
         for s in recording.graph.streams
     )
-    attentions = []
-    graph, recorded = (recording.graph, recording.tape.attentions) if run is None else (run.graph, run.attentions)
+    graph, attentions = (recording.graph, recording.tape.attentions) if run is None else (run.graph, run.attentions)
+    listed = []
     for edge in graph.edges:
-        a = recorded[edge.attention]
-        attentions.append(
+        a = attentions[edge.attention]
+        listed.append(
             AttentionInfo(
                 index=a.index,
                 kind="self" if edge.is_self else "cross",
@@ -352,7 +358,7 @@ def described(recording: Recording, named: Named, run: TargetView | None, notes:
     stopped = getattr(recording.inputs, "stopped", "")  # where the map stops, where it is not of the whole model
     extended = EXTENDED if recording.mixers else ""
     notes = (*filter(None, (stopped, extended)), *without_segment(recording), *notes)
-    return Flow(streams, tuple(attentions), notes)
+    return Flow(streams, tuple(listed), notes)
 
 
 def _read_rows(run: TargetView | None, stream: int) -> tuple[tuple[int, ...], ...] | None:

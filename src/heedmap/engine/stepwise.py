@@ -13,32 +13,24 @@ from torch import Tensor, nn
 
 from heedmap.attention.at_rest import recording_state
 from heedmap.attention.backward import Pulls
-from heedmap.attention.forward import Recording, rows_of_one
+from heedmap.attention.forward import rows_of_one
 from heedmap.attention.inputs import KEEP, signature, unwrapped
 from heedmap.common.progress import Progress
 from heedmap.data.explanation import Segment
-from heedmap.engine.explain import Engine, MethodCall, find_method, first_that_can
+from heedmap.engine.choosing import MethodCall, first_that_can, noted
+from heedmap.engine.engine import Engine, Run
 from heedmap.engine.gradients import checked_gradients, mean_readouts
-from heedmap.engine.planning import MOST_AT_ONCE, by_rules, carries_together, with_less
-from heedmap.engine.result import Named, cut, rows_of_view
-from heedmap.engine.without_attention import AUTO, taken
-from heedmap.errors import (
-    AttentionError,
-    MixingError,
-    OptionError,
-    TargetError,
-    UnfollowedAttentionError,
-)
+from heedmap.engine.planning import MOST_AT_ONCE, by_rules, carries_together
+from heedmap.engine.result import Recorded, cut, rows_of_view
+from heedmap.errors import AttentionError, MixingError, OptionError, TargetError
 from heedmap.explanation import Explanation
-from heedmap.lrp.replay import ForwardCall
-from heedmap.methods import METHODS, Method
-from heedmap.methods.run import Readout, TargetView
-from heedmap.methods.steps_view import several
+from heedmap.methods import Method
+from heedmap.methods.method import Readout, view_of_several
 from heedmap.outputs import MOST, Context, class_logits
 from heedmap.targets import Chosen, Target
 
 if TYPE_CHECKING:
-    from heedmap.engine.explain import Wrapped
+    from heedmap.engine.engine import Wrapped
 
 SETTINGS = ("probe", "memory", "memory_budget", "labels", "segments", "mixers")
 """Options of :func:`heedmap.explain` that are no method's."""
@@ -74,12 +66,8 @@ class SaidTokens:
     def step(self, number: int) -> Step:
         """The target of one step. A sample without a map there has the target of its last step before, to be left out."""
         whole = self.all_steps()
-        return Step(
-            whole.token[:, number],
-            whole.row[:, number],
-            self.length,
-            None if whole.other is None else whole.other[:, number],
-        )
+        other = None if whole.other is None else whole.other[:, number]
+        return Step(whole.token[:, number], whole.row[:, number], self.length, other)
 
     def all_steps(self) -> Step:
         """The targets of all steps at once, (batch, steps)."""
@@ -173,33 +161,23 @@ def explain_steps(
             "full=True keeps whole maps, which an answer has none of for all its steps; explain one token"
         )
     settings: dict[str, Any] = {name: options.pop(name) for name in SETTINGS if name in options}
-    recipe = METHODS["generic"] if method == AUTO else find_method(method)
-    resolved = recipe.resolve(options)
-    check = settings.pop("probe", True)
-    engine = Engine(model, of_last(model, inputs, said), settings.pop("labels", None), check, **settings)
+    asked = MethodCall.of(method, options)
+    engine = Engine(model, of_last(model, inputs, said), **settings)
     with recording_state(engine.model):
         engine.settled()
-        if method == AUTO:
-            return with_less(engine, lambda attempt: _best_supported(attempt, said, progress))
-        return with_less(engine, lambda attempt: _Steps(attempt, said, recipe, resolved, progress).explained())
+        if asked.auto:
+            return engine.with_less(lambda attempt: _best_supported(attempt, said, asked, progress))
+        return engine.with_less(lambda attempt: _Steps(attempt, said, asked, progress).explained())
 
 
-def _best_supported(engine: Engine, said: SaidTokens, progress: Progress) -> Stepwise:
-    """By the method that the evidence speaks for most, or by the next where the model cannot have it.
-
-    Raises:
-        HeedmapError: it can have none of them, and none of those that need no attention.
-    """
+def _best_supported(engine: Engine, said: SaidTokens, auto: MethodCall, progress: Progress) -> Stepwise:
+    """By the method that the evidence speaks for most, or by the next where the model cannot have it."""
     try:
-        ranked = engine.supported(*engine.record())
+        ranked = engine.supported(engine.record())
     except AttentionError:
-        return _Steps(engine, said, METHODS["generic"], METHODS["generic"].resolve({}), progress).one_by_one(auto=True)
-    recipe, because, found = first_that_can(
-        ranked, lambda recipe: _Steps(engine, said, recipe, recipe.resolve({}), progress).explained()
-    )
-    flow = found.first.flow
-    noted = replace(flow, notes=(taken(recipe, because), *flow.notes))
-    return replace(found, first=replace(found.first, flow=noted))
+        return _Steps(engine, said, auto, progress).one_by_one()
+    method, because, found = first_that_can(ranked, lambda call: _Steps(engine, said, call, progress).explained())
+    return replace(found, first=noted(found.first, method, because))
 
 
 def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, object], said: SaidTokens) -> dict[str, object]:
@@ -212,50 +190,34 @@ def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, object], said: Said
 class _Steps:
     """One call of explain_steps."""
 
-    def __init__(
-        self, engine: Engine, said: SaidTokens, method: Method, options: Mapping[str, object], progress: Progress
-    ) -> None:
-        self.engine, self.said, self.method, self.options = engine, said, method, options
+    def __init__(self, engine: Engine, said: SaidTokens, asked: MethodCall, progress: Progress) -> None:
+        self.engine, self.said, self.asked = engine, said, asked
         self.tell, self.count = progress, said.tokens.shape[1]
         self.seen: tuple[Tensor, Tensor, Tensor] | None = None
 
     def explained(self) -> Stepwise:
         """Every step, with what is common to them done once where the method lets it."""
-        return self.one_by_one() if self.method.attribute is not None else self.shared()
-
-    def one_by_one(self, auto: bool = False) -> Stepwise:
-        """Each step as a target of its own, of one forward pass."""
-        targets = [_Seen(self, n) for n in range(self.count)]
-        return self._stacked(self.engine.explain(targets, MethodCall(self.method, self.options, auto=auto)))
-
-    def shared(self) -> Stepwise:
-        """All steps from one recording, with what is common to them done once; where that is refused, as ever."""
-        engine = self.engine
-        try:
-            recording, named = engine.record()
-        except AttentionError:
+        if self.asked.method.attribute is not None:
             return self.one_by_one()
         try:
-            return self._by_recording(recording, named)
-        except UnfollowedAttentionError:
-            if recording.live is None:
-                raise
-            recording, named = engine.record(whole=False)
-            if recording.live is not None:
-                raise
-        return self._by_recording(recording, named)
+            recorded = self.engine.record()
+        except AttentionError:
+            return self.one_by_one()
+        return self.engine.or_of_attention(recorded, self._by_recording)
 
-    def _by_recording(self, recording: Recording, named: Named) -> Stepwise:
+    def one_by_one(self) -> Stepwise:
+        """Each step as a target of its own, of one forward pass."""
+        return self._stacked(self.engine.explain([_Seen(self, n) for n in range(self.count)], self.asked))
+
+    def _by_recording(self, recorded: Recorded) -> Stepwise:
         """Every step on one recording."""
-        engine = self.engine
-        engine.cut(recording, MethodCall(self.method, self.options), self.count)
-        run, chosen = engine.choose(recording, named, _Seen(self, 0), keep=True)
-        states = run.readouts
-        plain = recording.live is None and len(states) == 1 and not by_rules(self.options)
-        if not plain:
-            runs = (engine.choose(recording, named, _Seen(self, n), keep=n + 1 < self.count) for n in range(self.count))
-            return self._stacked(engine.made(recording, named, runs, self.method, self.options))
-        return _Shared(self, recording, named, run, chosen).explained()
+        engine, recording = self.engine, recorded.recording
+        engine.cut(recording, self.asked, self.count)
+        run = engine.choose(recorded, _Seen(self, 0), keep=True)
+        if recording.live is None and len(run[0].readouts) == 1 and not by_rules(self.asked.options):
+            return _Shared(self, recorded, run).explained()
+        runs = (engine.choose(recorded, _Seen(self, n), keep=n + 1 < self.count) for n in range(self.count))
+        return self._stacked(engine.made(recorded, runs, self.asked))
 
     def _stacked(self, found: Sequence[Explanation]) -> Stepwise:
         relevance = {name: torch.stack([one[name] for one in found], 1) for name in found[0].segments}
@@ -288,16 +250,15 @@ class _Seen(Target):
 class _Shared:
     """All steps of an answer from one recording, whose target reads one stream."""
 
-    def __init__(self, steps: _Steps, recording: Recording, named: Named, run: TargetView, chosen: Chosen) -> None:
-        self.steps, self.recording, self.named, self.run, self.chosen = steps, recording, named, run, chosen
-        (self.stream, readout), *_ = run.readouts.items()
+    def __init__(self, steps: _Steps, recorded: Recorded, run: Run) -> None:
+        self.steps, self.recorded, (self.run, self.chosen) = steps, recorded, run
+        (self.stream, readout), *_ = self.run.readouts.items()
         self.state = readout.state
-        self.attentions = recording.tape.attentions
+        self.attentions = recorded.recording.tape.attentions
 
     def explained(self) -> Stepwise:
         steps = self.steps
-        run = self.run, self.chosen
-        first = steps.engine.told(self.recording, self.named, run, steps.method, steps.options)
+        first = steps.engine.told(self.recorded, (self.run, self.chosen), steps.asked)
         values, pulls = self._pulls()
         relevance = {
             n: s.relevance.new_zeros(len(s.relevance), steps.count, s.tokens) for n, s in first.segments.items()
@@ -314,11 +275,11 @@ class _Shared:
 
     def _pulls(self) -> tuple[Tensor, Pulls]:
         engine, said = self.steps.engine, self.steps.said
-        logits = class_logits(engine.context.read(self.recording.output), 3)
-        whole = said.all_steps()
-        values = whole.values(engine.context, self.recording.output)
+        recording, whole = self.recorded.recording, said.all_steps()
+        logits = class_logits(engine.context.read(recording.output), 3)
+        values = whole.values(engine.context, recording.output)
         places = whole.row + logits.shape[1] - said.length
-        self.recording.output = None  # what the pulls do not need of its graph is freed
+        recording.output = None  # what the pulls do not need of its graph is freed
         return values.detach(), Pulls(logits, values, places, [a.out for a in self.attentions])
 
     def _at_once(self) -> int:
@@ -326,7 +287,7 @@ class _Shared:
         engine, size = self.steps.engine, sum(a.out.numel() * a.out.element_size() for a in self.attentions)
         if engine.memory is not None:
             return engine.at_once
-        if not carries_together(self.steps.method, self.steps.options):
+        if not carries_together(self.steps.asked):
             return 1
         return max(1, min(MOST_AT_ONCE, 2 * self.run.memory_budget // max(1, size)))
 
@@ -334,18 +295,13 @@ class _Shared:
         """The segments of each step."""
         gradients, readouts = zip(*(self._read(n, pulls) for n in chunk), strict=True)
         if len(chunk) == 1:
-            view = replace(
-                self.run, gradients=gradients[0], readouts=readouts[0], replay=self._replay(chunk[0]), _relevances={}
-            )
+            assert self.run.replay is not None
+            values = partial(self.steps.said.step(chunk[0]).values, self.steps.engine.context)
+            replay = replace(self.run.replay, value=values)  # to be run again for what this step says
+            view = replace(self.run, gradients=gradients[0], readouts=readouts[0], replay=replay)
         else:
-            view = several(self.run, gradients, readouts)
-        rows = rows_of_view(view, len(chunk), self.steps.method, self.steps.options)
-        return [cut(self.recording, self.named, self.run, of_step) for of_step in rows]
-
-    def _replay(self, step: int) -> ForwardCall:
-        """The forward pass, to be run again for what this step says."""
-        assert self.run.replay is not None
-        return replace(self.run.replay, value=partial(self.steps.said.step(step).values, self.steps.engine.context))
+            view = view_of_several(self.run, gradients, readouts)
+        return [cut(self.recorded, of_step) for of_step in rows_of_view(view, len(chunk), self.steps.asked)]
 
     def _read(self, step: int, pulls: Pulls) -> tuple[Mapping[int, Tensor], Mapping[int, Readout]]:
         """∂y/∂o of each attention, and what the step reads."""

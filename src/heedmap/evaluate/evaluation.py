@@ -188,7 +188,7 @@ def contender(text: str) -> MethodSpec:
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
     """See that a method, or what is set beside methods, takes these options; errors as in :func:`contenders`."""
-    from heedmap.engine.explain import find_method
+    from heedmap.engine.choosing import find_method
 
     if name != EDGES:
         find_method(name).resolve(dict(options))

@@ -18,13 +18,30 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
-from heedmap.attention.operations import ASKS, SDPA
+from heedmap.attention.backward import ancestors
+from heedmap.attention.operations import ADDITIONS, ASKS, SDPA, SOFTMAX, found
 from heedmap.attention.places import here
 from heedmap.errors import MissingRuleError
-from heedmap.lrp import operations as ops
-from heedmap.lrp.functions import RULES, NoRule
-from heedmap.lrp.libra import Libra
-from heedmap.lrp.rules import PIXEL_CHANNELS, Rules
+from heedmap.lrp.functions import MOVES, RULES, NoRule, node_name
+from heedmap.lrp.rules import EVERYWHERE, PIXEL_CHANNELS, Libra, Rules
+
+CONVOLUTIONS = found((torch, F), "conv1d conv2d conv3d")
+
+IN_PLACE = {
+    getattr(Tensor, f"{plain.__name__}_"): plain
+    for plain in found(
+        (Tensor,),
+        "add sub mul div relu tanh sigmoid clamp clamp_min clamp_max exp neg pow square abs sqrt rsqrt nan_to_num",
+    )
+} | {
+    Tensor.__iadd__: Tensor.add,
+    Tensor.__isub__: Tensor.sub,
+    Tensor.__imul__: Tensor.mul,
+    Tensor.__itruediv__: Tensor.div,
+    F.relu_: F.relu,
+    torch.relu_: torch.relu,
+}
+"""Operations that write to their first argument → the same without."""
 
 Args = tuple[Any, ...]
 Keywords = dict[str, Any]
@@ -62,12 +79,12 @@ class RelevanceMode(TorchFunctionMode):
             args, kwargs = _constant(args), {name: _constant(value) for name, value in kwargs.items()}
         if func is SDPA:
             return self._attention(*args, **kwargs)
-        if func in ops.SOFTMAX:
+        if func in SOFTMAX:
             return self._softmax(func, args, kwargs)
         if not any(t.requires_grad for t in tensors(args, kwargs)):
             return func(*args, **kwargs)
-        if func in ops.IN_PLACE:
-            return self._in_place(ops.IN_PLACE[func], args, kwargs)
+        if func in IN_PLACE:
+            return self._in_place(IN_PLACE[func], args, kwargs)
         try:
             handler = HANDLERS.get(func, RelevanceMode._moved)
             if handler is not RelevanceMode._moved:
@@ -161,7 +178,7 @@ class RelevanceMode(TorchFunctionMode):
         rest, keywords = args[3:], _without(kwargs, *names)
         if weight.requires_grad:
             raise MissingRuleError(_missing(func, "whose weights are computed from the input"))
-        pixels = func in ops.CONVOLUTIONS and x.shape[1] <= PIXEL_CHANNELS
+        pixels = func in CONVOLUTIONS and x.shape[1] <= PIXEL_CHANNELS
         return self.rules.linear(
             x,
             weight,
@@ -184,7 +201,7 @@ class RelevanceMode(TorchFunctionMode):
         )
 
     def _sum(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
-        if func in ops.ADDITIONS and _is_nothing(args[-1]):  # where Python's sum begins
+        if func in ADDITIONS and isinstance(args[-1], (int, float)) and args[-1] == 0:  # where Python's sum begins
             return args[0].clone()
         return self._pair(self.rules.sum, func, args, kwargs)
 
@@ -299,19 +316,11 @@ def foreign(made: Iterable[Tensor], given: set[Any]) -> str:
     Raises:
         MissingRuleError: an operation without a rule is among them.
     """
-    stack = [t.grad_fn for t in made if t.grad_fn is not None and t.grad_fn not in given]
-    seen = set(stack)
-    while stack:
-        node = stack.pop()
-        name = node.name().rpartition("::")[2]
-        if isinstance(node, NoRule._backward_cls):
+    for node in ancestors(*made, through=lambda node: node not in given):
+        if isinstance(node, NoRule._backward_cls) and node not in given:
             raise MissingRuleError(str(getattr(node, "reason", "")))
-        if not isinstance(node, NODES) and name.removesuffix("Backward0").removesuffix("Backward1") not in ops.MOVES:
-            return name
-        for further, _ in node.next_functions:
-            if further is not None and further not in seen and further not in given:
-                seen.add(further)
-                stack.append(further)
+        if node not in given and not isinstance(node, NODES) and node_name(node) not in MOVES:
+            return str(node.name()).rpartition("::")[2]
     return ""
 
 
@@ -331,14 +340,14 @@ def _without_rule(func: Callable[..., Any], args: Args, kwargs: Keywords, reason
     with torch.no_grad():
         result = func(*args, **kwargs)
     given = [t for t in tensors(args, kwargs) if t.requires_grad]
-    if isinstance(result, Tensor):
-        return NoRule.apply(result, reason, *given) if result.is_floating_point() else result
+
+    def refused(value: Any) -> Any:
+        floats = isinstance(value, Tensor) and value.is_floating_point()
+        return NoRule.apply(value, reason, *given) if floats else value
+
     if isinstance(result, (list, tuple)):
-        results = [
-            NoRule.apply(t, reason, *given) if isinstance(t, Tensor) and t.is_floating_point() else t for t in result
-        ]
-        return type(result)(results) if type(result) in (list, tuple) else tuple(results)
-    return result
+        return (list if type(result) is list else tuple)(map(refused, result))
+    return refused(result)
 
 
 def _affine(normed: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -353,10 +362,6 @@ def _constant(value: Any) -> Any:
     if not isinstance(value, Tensor) or not value.requires_grad:  # sooner told than whether it is a parameter
         return value
     return value.detach() if isinstance(value, Parameter) else value
-
-
-def _is_nothing(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value == 0
 
 
 def _without(kwargs: Keywords, *names: str) -> Keywords:
@@ -400,21 +405,52 @@ def _missing(func: Any, what: str) -> str:
 NODES = tuple(rule._backward_cls for rule in RULES)
 
 HANDLERS: dict[Any, Callable[[RelevanceMode, Any, Args, Keywords], Any]] = {
-    **dict.fromkeys(ops.PASSES, RelevanceMode._pass),
-    **dict.fromkeys(ops.LINEAR, RelevanceMode._linear),
-    **dict.fromkeys(ops.ADDMM, RelevanceMode._addmm),
-    **dict.fromkeys(ops.PRODUCTS, RelevanceMode._matmul),
-    **dict.fromkeys(ops.SUMS, RelevanceMode._sum),
-    **dict.fromkeys(ops.FACTORS, RelevanceMode._factor),
-    **dict.fromkeys(ops.QUOTIENTS, RelevanceMode._quotient),
-    **dict.fromkeys(ops.REDUCTIONS, RelevanceMode._reduce),
-    **dict.fromkeys(ops.LAYER_NORM, RelevanceMode._layer_norm),
-    **dict.fromkeys(ops.GROUP_NORM, RelevanceMode._group_norm),
-    **dict.fromkeys(ops.BATCH_NORM, RelevanceMode._batch_norm),
-    **dict.fromkeys(ops.POWERS, RelevanceMode._power),
-    **dict.fromkeys(ops.STATISTICS, RelevanceMode._size),
-    F.cosine_similarity: RelevanceMode._cosine,
-    torch.cosine_similarity: RelevanceMode._cosine,
-    F.glu: RelevanceMode._gated,
+    function: handler
+    for handler, functions in (
+        (  # of one tensor that carries relevance: it passes to the tensor as it is
+            RelevanceMode._pass,
+            found(
+                EVERYWHERE,
+                "relu relu6 elu selu celu leaky_relu prelu rrelu gelu silu mish softplus softsign tanh sigmoid hardtanh "
+                "hardswish hardsigmoid hardshrink logsigmoid log_sigmoid expit threshold erf exp log log_softmax square abs neg "
+                "negative __neg__ clamp clamp_min clamp_max clip rms_norm instance_norm normalize local_response_norm nan_to_num",
+            ),
+        ),
+        (  # (x, weight, bias=None, …)
+            RelevanceMode._linear,
+            CONVOLUTIONS | found((torch, F), "linear conv_transpose1d conv_transpose2d conv_transpose3d"),
+        ),
+        (RelevanceMode._addmm, found((torch, Tensor), "addmm baddbmm")),  # (bias, a, b): a product and a sum
+        (
+            RelevanceMode._matmul,
+            found(
+                (torch, Tensor),
+                "matmul bmm mm mv dot __matmul__ __rmatmul__ einsum tensordot outer _grouped_mm grouped_mm",
+            ),
+        ),
+        (RelevanceMode._sum, ADDITIONS | found((torch, Tensor), "sub subtract __sub__ __rsub__ rsub")),
+        (RelevanceMode._factor, found((torch, Tensor), "mul multiply __mul__ __rmul__")),
+        (RelevanceMode._quotient, found((torch, Tensor), "div divide true_divide __truediv__")),
+        (  # linear in their first argument
+            RelevanceMode._reduce,
+            found(
+                (torch, F, Tensor),
+                "sum mean nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d interpolate "
+                "grid_sample adaptive_avg_pool3d fold",
+            ),
+        ),
+        (RelevanceMode._layer_norm, found((torch, F), "layer_norm")),
+        (RelevanceMode._group_norm, found((torch, F), "group_norm")),
+        (RelevanceMode._batch_norm, found((torch, F), "batch_norm")),
+        (RelevanceMode._power, found((torch, Tensor), "pow __pow__")),
+        (  # sizes by which tokens are normalised: as in the identity rule for norms, no relevance falls on them
+            RelevanceMode._size,
+            found(EVERYWHERE, "rsqrt sqrt reciprocal var std norm vector_norm logsumexp var_mean std_mean")
+            | found((torch.linalg,), "norm vector_norm"),
+        ),
+        (RelevanceMode._cosine, found((torch, F), "cosine_similarity")),
+        (RelevanceMode._gated, found((F,), "glu")),
+    )
+    for function in functions
 }
 """Operation → what gives it its rule."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -19,11 +20,9 @@ from heedmap.attention.forward import call
 from heedmap.attention.residual import ResidualTape
 from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MissingRuleError
-from heedmap.lrp.functions import BatchAxisError, NoRule, Samples
-from heedmap.lrp.libra import Libra
+from heedmap.lrp.functions import BatchAxisError, NoRule, Samples, join_sums
 from heedmap.lrp.mode import RelevanceMode, foreign
-from heedmap.lrp.rules import RULES, Rules
-from heedmap.lrp.sums import join
+from heedmap.lrp.rules import RULES, Libra, Rules
 
 T = TypeVar("T")
 
@@ -51,6 +50,17 @@ class ForwardCall:
     tape: Callable[..., Tape] = Tape
     copies: bool = False
     answered: Sequence[Tensor] = ()
+
+    def run(self, tape: Tape) -> Any:
+        """The output of one more pass under a recorder, with the random numbers of every pass."""
+        seed()
+        return call(self.model, self.inputs, tape)
+
+    def valued(self, tape: Tape) -> tuple[Any, Float[Tensor, " batch"]]:
+        """The same, and the target's values."""
+        output = self.run(tape)
+        with tape:
+            return output, self.value(output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +91,7 @@ def propagate(replay: ForwardCall, rules: str, share_constants: bool = False, in
             or no relevance passes at all.
         GradientError: relevance is not finite.
     """
-    try:
-        tape, handed = _handed_down(replay, rules, share_constants, inputs, copies=False)
-    except RuntimeError as error:
-        if not _is_overwritten(error):
-            raise
-        tape, handed = _with_copies(replay, rules, share_constants, inputs)
+    tape, handed = _with_copies_if_needed(partial(_handed_down, replay, rules, share_constants, inputs))
     if not all(bool(r.isfinite().all()) for r in handed.values() if r is not None):
         raise GradientError(
             "relevance is not finite (NaN or infinity): half precision is too small for it; try float32"
@@ -112,25 +117,23 @@ def _handed_down(
     tape, values = _run(replay, mode, leaves=True, through=inputs)
     _check_graph(values)
     start = values.detach() if chosen.starts_with_value else torch.ones_like(values)
-    probs = {a.index: mode.attention_of(a.out) for a in tape.attentions}
-    leaves = {i: s.tensor for i, s in enumerate(tape.sources) if s.kind == "leaf" and s.tensor is not None}
-    wanted = {
-        **{("A", i): p for i, p in probs.items() if p is not None},
-        **{("x", i): t for i, t in leaves.items()},
-    }
-    wanted = {key: t for key, t in wanted.items() if t.requires_grad}
+    probs = {("A", a.index): mode.attention_of(a.out) for a in tape.attentions}
+    wanted = {key: p for key, p in probs.items() if p is not None and p.requires_grad}
+    wanted |= {("x", index): leaf for index, leaf in _leaves(tape).items()}
     return tape, dict(zip(wanted, pulled(values, list(wanted.values()), start, samples), strict=True))
+
+
+def _leaves(tape: Tape) -> dict[int, Tensor]:
+    """The leaves to which something can be handed down, by index among the sources."""
+    leaves = {i: s.tensor for i, s in enumerate(tape.sources) if s.kind == "leaf" and s.tensor is not None}
+    return {i: leaf for i, leaf in leaves.items() if leaf.requires_grad}
 
 
 def _run(replay: ForwardCall, mode: AbstractContextManager[Any], **options: bool) -> tuple[Any, Tensor]:
     """The forward pass under a mode (its rules): the recorder, and the target's values."""
     tape = replay.tape(replay.batch, heads_first=replay.heads_first, copies=replay.copies, **options)
-    seed()
     with torch.enable_grad(), mode:
-        output = call(replay.model, replay.inputs, tape)
-        with tape:
-            values = replay.value(output)
-    return tape, values
+        return tape, replay.valued(tape)[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +150,7 @@ class Gradients:
 
 
 def libra(replay: ForwardCall, inputs: bool = True) -> Gradients:
-    """Run the model under the rules of :class:`~heedmap.lrp.libra.Libra` and take the gradient at its attentions and leaves.
+    """Run the model under the rules of :class:`~heedmap.lrp.rules.Libra` and take the gradient at its attentions and leaves.
 
     Args:
         replay: the forward pass.
@@ -158,7 +161,7 @@ def libra(replay: ForwardCall, inputs: bool = True) -> Gradients:
             it, or no gradient passes at all.
         GradientError: a gradient is not finite.
     """
-    return _balanced(replay, inputs, _libra)
+    return _with_copies_if_needed(lambda copies: _libra(*_checked(replay, inputs, Libra(copies))))
 
 
 def states(replay: ForwardCall, balanced: bool = True) -> ResidualTape:
@@ -173,26 +176,34 @@ def states(replay: ForwardCall, balanced: bool = True) -> ResidualTape:
     """
     replay = replace(replay, tape=ResidualTape)
     if balanced:
-        return _balanced(replay, False, _states)
+        return _with_copies_if_needed(lambda copies: _states(*_checked(replay, False, Libra(copies))))
     return _states(*_run(replay, nullcontext(), leaves=True, clone=True))
 
 
-def _balanced(replay: ForwardCall, inputs: bool, taken: Callable[[Any, Tensor], T]) -> T:
-    """What is taken of the recorder and the target's values after a pass under Libra's rules."""
+def _with_copies_if_needed(attempt: Callable[[bool], T]) -> T:
+    """``attempt(False)``, or ``attempt(True)`` for a model that overwrites what a rule still needs: the rules keep copies."""
     try:
-        return taken(*_checked(replay, inputs, Libra()))
+        return attempt(False)
     except RuntimeError as error:
         if not _is_overwritten(error):
             raise
     try:
-        return taken(*_checked(replay, inputs, Libra(copies=True)))
+        return attempt(True)
     except RuntimeError as error:
         if not _is_overwritten(error):
             raise
-        raise _overwrites(error) from error
+        raise MissingRuleError(
+            "the model overwrites a tensor in place that is still needed to hand relevance down, so relevance would be wrong; "
+            f"choose a method without relevance propagation ('generic', …). torch says: {str(error).splitlines()[0]}"
+        ) from error
 
 
-def _checked(replay: ForwardCall, inputs: bool, rules: Libra) -> tuple[Tape, Tensor]:
+def _is_overwritten(error: RuntimeError) -> bool:
+    return "inplace" in str(error) or "in-place" in str(error)
+
+
+def _checked(replay: ForwardCall, inputs: bool, rules: Libra) -> tuple[Any, Tensor]:
+    """The recorder, and the target's values, of a pass under Libra's rules."""
     tape, values = _run(replay, RelevanceMode(rules, constant=True), leaves=True, through=inputs, clone=True)
     if not values.requires_grad or _has_foreign_function(values):
         raise MissingRuleError(
@@ -218,8 +229,7 @@ def _states(tape: ResidualTape, values: Tensor) -> ResidualTape:
 
 
 def _libra(tape: Tape, values: Tensor) -> Gradients:
-    leaves = {i: s.tensor for i, s in enumerate(tape.sources) if s.kind == "leaf" and s.tensor is not None}
-    leaves = {i: x for i, x in leaves.items() if x.requires_grad}
+    leaves = _leaves(tape)
     wanted = [*(a.out for a in tape.attentions), *leaves.values()]
     gradients = _gradients(values, wanted)
     count = len(tape.attentions)
@@ -238,30 +248,9 @@ def _has_foreign_function(values: Tensor) -> bool:
     )
 
 
-def _with_copies(replay: ForwardCall, rules: str, share_constants: bool, inputs: bool) -> tuple[Tape, Handed]:
-    """Once more, for a model that overwrites what a rule still needs: the rules keep copies."""
-    try:
-        return _handed_down(replay, rules, share_constants, inputs, copies=True)
-    except RuntimeError as error:
-        if not _is_overwritten(error):
-            raise
-        raise _overwrites(error) from error
-
-
-def _overwrites(error: RuntimeError) -> MissingRuleError:
-    return MissingRuleError(
-        "the model overwrites a tensor in place that is still needed to hand relevance down, so relevance would be wrong; "
-        f"choose a method without relevance propagation ('generic', …). torch says: {str(error).splitlines()[0]}"
-    )
-
-
-def _is_overwritten(error: RuntimeError) -> bool:
-    return "inplace" in str(error) or "in-place" in str(error)
-
-
 def pulled(values: Tensor, wanted: list[Tensor], start: Tensor, samples: Samples) -> list[Tensor | None]:
     """Relevance of each tensor; sample by sample where a rule cannot tell the samples of a tensor apart."""
-    join(values, wanted)
+    join_sums(values, wanted)
     try:
         return list(torch.autograd.grad(values, wanted, start, retain_graph=len(values) > 1, allow_unused=True))
     except BatchAxisError:

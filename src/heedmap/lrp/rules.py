@@ -1,22 +1,34 @@
-"""Named rule sets: which rule an operation has, for the authors' three versions of LRP and for AttnLRP."""
+"""Which rule an operation has: in the named rule sets of relevance propagation (LRP), and for Libra gradients.
+
+A mode (:class:`heedmap.lrp.mode.RelevanceMode`) asks :class:`Rules` or :class:`Libra` for each operation that runs under it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from heedmap.attention.backward import ancestors
+from heedmap.attention.operations import found
+from heedmap.errors import MissingRuleError
 from heedmap.lrp.functions import (
-    ConservingSum,
+    MOVES,
     DeepTaylorSoftmax,
     Identity,
     Operation,
-    Proportional,
     Samples,
+    Shared,
     ZBox,
     ZPlus,
+    conserved,
+    in_proportion,
+    node_name,
     plus_tiny,
     stabilised,
 )
@@ -30,11 +42,9 @@ class RuleSet:
     """One rule for each kind of operation.
 
     Attributes:
-        name: as the option ``rules`` has it.
-        source: where the rules are from.
         linear: ``"zplus"``, ``"zplus_apart"``, ``"zplus_conserving"`` or ``"epsilon"``.
-        pixels: of a convolution that reads pixels: ``"zbox"``, or as ``linear``.
         sums: ``"conserving"`` or ``"proportional"``.
+        pixels: of a convolution that reads pixels: ``"zbox"``, or as ``linear``.
         softmax: ``"identity"`` or ``"taylor"``.
         norms: of norms that centre or add a bias: ``"identity"``, or ``"epsilon"`` with the deviation held constant.
         starts_with_value: whether the target's value is what is handed down; else 1.
@@ -42,44 +52,29 @@ class RuleSet:
             as the authors' layer for copies has it; else R.
     """
 
-    name: str
-    source: str
     linear: str
-    pixels: str
     sums: str
-    softmax: str
+    pixels: str = "zbox"
+    softmax: str = "identity"
     norms: str = "identity"
     starts_with_value: bool = False
     clones: bool = True
 
-    @property
-    def divide(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """How it keeps quotients finite."""
-        return stabilised if self.linear == "epsilon" else plus_tiny
-
-
-CHEFER = "Chefer, Gur, Wolf, CVPR 2021, arXiv 2012.09838"
 
 RULES = {
-    rules.name: rules
-    for rules in (
-        RuleSet("chefer", f"{CHEFER}: z⁺, conserving sums", "zplus", "zbox", "conserving", "identity"),
-        RuleSet("chefer_orig", f"{CHEFER}, its LRP baselines", "zplus_apart", "zbox", "proportional", "identity"),
-        RuleSet("chefer_detr", f"{CHEFER}, as used on DETR", "zplus_conserving", "zbox", "conserving", "identity"),
-        RuleSet(
-            "attn_lrp",
-            "Achtibat et al., ICML 2024, arXiv 2402.05602: ε-rule, uniform products, softmax by Taylor",
-            "epsilon",
-            "epsilon",
-            "proportional",
-            "taylor",
-            "epsilon",
-            starts_with_value=True,
-            clones=False,
-        ),
-    )
+    "chefer": RuleSet("zplus", "conserving"),
+    "chefer_orig": RuleSet("zplus_apart", "proportional"),
+    "chefer_detr": RuleSet("zplus_conserving", "conserving"),
+    "attn_lrp": RuleSet(
+        "epsilon", "proportional", "epsilon", softmax="taylor", norms="epsilon", starts_with_value=True, clones=False
+    ),
 }
-"""Rule sets by name."""
+"""Rule sets by name.
+
+Chefer, Gur, Wolf, CVPR 2021, arXiv 2012.09838: ``chefer`` its z⁺ and conserving sums, ``chefer_orig`` its LRP baselines,
+``chefer_detr`` as used on DETR. Achtibat et al., ICML 2024, arXiv 2402.05602: ``attn_lrp``, ε-rule, uniform products, softmax by
+Taylor.
+"""
 
 
 @dataclass(frozen=True)
@@ -127,36 +122,41 @@ class Rules:
         """A norm over tokens' features; ``frozen`` is the same with its deviation held constant, linear but for its bias."""
         if self.set.norms == "identity":
             return self.passed(x, operation)
-        return Proportional.apply(frozen, self.set.divide, 1.0, self._saved(x))
+        return self._in_proportion(frozen, x)
 
     def linear(
         self, x: Tensor, weight: Tensor, operation: Operation, linear: Operation, pixels: bool = False
     ) -> Tensor:
         """A linear map; ``linear`` (x, weight) is the same without bias."""
-        x, kind = self._saved(x), self.set.pixels if pixels else self.set.linear
+        kind = self.set.pixels if pixels else self.set.linear
+        if kind == "epsilon":
+            return self._in_proportion(operation, x)
+        x = self._saved(x)
         if kind == "zbox":
             return ZBox.apply(x, weight, operation, linear)
-        if kind == "epsilon":
-            return Proportional.apply(operation, self.set.divide, 1.0, x)
         samples = self.samples if kind == "zplus_conserving" else None
         return ZPlus.apply(x, weight, operation, linear, samples, kind == "zplus_apart")
 
     def product(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
         """A matrix product of two tensors that both carry relevance, or of attention and its values."""
-        return Proportional.apply(operation, self.set.divide, 0.5, self._saved(a), self._saved(b))
+        return self._in_proportion(operation, a, b, share=0.5)
 
     def reduced(self, x: Tensor, operation: Operation) -> Tensor:
         """A linear operation of one tensor: sums, means, averages, interpolation."""
-        return Proportional.apply(operation, self.set.divide, 1.0, self._saved(x))
+        return self._in_proportion(operation, x)
+
+    def _in_proportion(self, operation: Operation, *tensors: Tensor, share: float = 1.0) -> Tensor:
+        divide = stabilised if self.set.linear == "epsilon" else plus_tiny
+        rule = partial(in_proportion, divide, share)
+        return Shared.apply(operation, rule, *map(self._saved, tensors))
 
     def sum(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
         """a ± b, element by element, broadcast."""
         if not (a.requires_grad and b.requires_grad) and not self._shares(a, b):
             return self._with_constant(operation, a, b)
-        a, b = self._saved(a), self._saved(b)
         if self.set.sums == "conserving":
-            return ConservingSum.apply(operation, self.samples, a, b)
-        return Proportional.apply(operation, self.set.divide, 1.0, a, b)
+            return Shared.apply(operation, partial(conserved, self.samples), self._saved(a), self._saved(b))
+        return self._in_proportion(operation, a, b)
 
     def _shares(self, *tensors: Tensor) -> bool:
         """Whether a constant among them takes its share: no mask, and in z⁺ sets no bias."""
@@ -179,3 +179,130 @@ class Rules:
         if a.requires_grad:
             return self.passed(a, lambda t: operation(t, b))
         return self.passed(b, lambda t: operation(a, t))
+
+
+EVERYWHERE = (torch, F, Tensor, torch.special)
+"""Where torch has its functions."""
+
+GATED = found(EVERYWHERE, "gelu silu mish hardswish rms_norm normalize local_response_norm")
+"""Activations by a gate, and norms that do not centre: y = x · g(x)."""
+
+LAID_OUT = found(EVERYWHERE, "rms_norm")
+"""Of these, those whose result is contiguous whatever they were given; a view of another shape may be taken of it."""
+
+CENTRED = found(EVERYWHERE, "instance_norm")
+"""Norms whose mean and deviation are not seen."""
+
+SQUASHING = frozenset({"Sigmoid", "Tanh", "Erf"})
+"""Nodes of autograd that make a gate of what is multiplied by it."""
+
+ELEMENTWISE = frozenset({"Mul", "Div", "Add", "Sub", "Rsub", "Neg", "Pow", "NanToNum"}) | MOVES
+
+
+@dataclass(frozen=True)
+class Libra:
+    """The rules for Libra gradients: a backward pass in which what balances the parts of a product is held constant.
+
+    The gradient of each operation is autograd's own, but: the softmax of an attention, the deviation of a norm and the gate of an
+    activation x · g(x) are constants, and of a product of two tensors that both carry a gradient, each takes half of its own.
+    Then x times its gradient, summed over any cut through the model, is the target less what its biases add.
+
+    Attributes:
+        copies: whether operations are given copies, because the model overwrites in place what their backward needs.
+    """
+
+    copies: bool = False
+
+    def _saved(self, x: Tensor) -> Tensor:
+        return x.clone() if self.copies else x
+
+    def read_again(self, x: Tensor) -> None:
+        """Gradients of what several operations read are summed."""
+
+    def passed(self, x: Tensor, operation: Operation) -> Tensor:
+        """A factor, a mask, a scale: its gradient."""
+        return operation(self._saved(x))
+
+    def activated(self, function: Callable[..., Any], x: Tensor, operation: Operation) -> Tensor:
+        """An activation or a norm of one tensor: x · g(x) with g constant, where it is that; else its gradient.
+
+        Raises:
+            MissingRuleError: it centres tokens with a deviation that is not seen.
+        """
+        if function in CENTRED:
+            raise MissingRuleError(
+                f"Libra gradients have no rule for {getattr(function, '__name__', function)}; choose a method that needs none "
+                "('generic', 'input_x_gradient', …)"
+            )
+        x = self._saved(x)
+        if function not in GATED:
+            return operation(x)
+        gated = x * gate(x, operation)
+        return gated.contiguous() if function in LAID_OUT else gated
+
+    def norm(self, x: Tensor, operation: Operation, frozen: Operation) -> Tensor:
+        """A norm with its deviation held constant."""
+        return frozen(self._saved(x))
+
+    def linear(
+        self, x: Tensor, weight: Tensor, operation: Operation, linear: Operation, pixels: bool = False
+    ) -> Tensor:
+        """A linear map: its gradient."""
+        return operation(self._saved(x))
+
+    def reduced(self, x: Tensor, operation: Operation) -> Tensor:
+        """A linear operation of one tensor: its gradient."""
+        return operation(self._saved(x))
+
+    def sum(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
+        """a ± b: its gradient."""
+        return operation(a, b)
+
+    def product(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
+        """A matrix product: of attention and its values with A constant, else half to each."""
+        a, b = self._saved(a), self._saved(b)
+        if a.is_leaf or made_by(a, {"Softmax"}):
+            return operation(a.detach(), b)
+        return operation(halved(a), halved(b))
+
+    def factor(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
+        """a · b, element by element: where one is a gate, it is constant; else half to each."""
+        a, b = self._saved(a), self._saved(b)
+        if not (a.requires_grad and b.requires_grad):
+            return operation(a, b)
+        gates = [made_by(t, SQUASHING) for t in (a, b)]
+        if gates == [True, False]:
+            return operation(a.detach(), b)
+        if gates == [False, True]:
+            return operation(a, b.detach())
+        return operation(halved(a), halved(b))
+
+    def softmax(self, x: Tensor, operation: Operation, axis: int) -> Tensor:
+        """A softmax: its gradient, unless it is an attention's (:meth:`product`)."""
+        return self._saved(operation(self._saved(x)))
+
+
+def halved(x: Tensor) -> Tensor:
+    """x, with half of its gradient."""
+    half = x * 0.5
+    return half + half.detach()
+
+
+def gate(x: Tensor, operation: Operation) -> Tensor:
+    """g(x) of y = x · g(x), element by element; where x is 0, the slope, which is g(0). No gradient."""
+    with torch.enable_grad():
+        at = x.detach().requires_grad_()
+        y = operation(at)
+        zero = at.detach() == 0
+        divided = y.detach() / torch.where(zero, 1.0, at.detach())
+        if not bool(zero.any()):
+            return divided
+        (slope,) = torch.autograd.grad(y.sum(), at)
+    return torch.where(zero, slope, divided)
+
+
+def made_by(tensor: Tensor, nodes: Collection[str]) -> bool:
+    """Whether one of these nodes of autograd made ``tensor``, but for moves, factors and sums since."""
+    return any(
+        node_name(node) in nodes for node in ancestors(tensor, through=lambda node: node_name(node) in ELEMENTWISE)
+    )

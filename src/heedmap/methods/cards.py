@@ -70,8 +70,7 @@ CARDS: Mapping[str, Card] = {
     "generic": Card(
         "Ā = E_h[(A ⊙ ∂y/∂A)⁺] (eq. 5), carried from layer to layer by eqs. 6–11",
         "attention and its gradient (cam=lrp: relevance of A too, one pass more each way)",
-        1,
-        1,
+        1, 1,
         "on cross-attention, its normalisation (eqs. 8, 9) gives what the keys took in from each other half of the weight; "
         "see the evidence page",
     ),
@@ -84,8 +83,7 @@ CARDS: Mapping[str, Card] = {
     "attention_gradcam": Card(
         "r (E_h[w_h A_h])⁺ of the last layer, w_h the mean of ∂y/∂A_h",
         "attention and its gradient",
-        1,
-        1,
+        1, 1,
         "zero where all heads' mean gradients are negative",
     ),
     "partial_lrp": Card("r E_h[R_A] of the last layer, R by LRP", "a relevance rule for every operation", 2, 2,
@@ -94,16 +92,14 @@ CARDS: Mapping[str, Card] = {
     "transformer_attribution": Card(
         "r Π (E_h[(∂y/∂A ⊙ R_A)⁺] + I), R by LRP; from another stream the last cross-attention's alone",
         "a relevance rule for every operation, and the gradient of attention",
-        2,
-        2,
+        2, 2,
         f"of an encoder it shows the last cross-attention only; {RULES}; {MEMORY}",
         licence=PATENT,
     ),
     "full_lrp": Card(
         "R of the input's features by z⁺, summed over each token's",
         "a relevance rule for every operation",
-        2,
-        2,
+        2, 2,
         f"{RULES}; the part that falls on learned tokens ([CLS], object queries) is not shown",
         licence=PATENT,
     ),
@@ -111,8 +107,7 @@ CARDS: Mapping[str, Card] = {
     "attn_lrp": Card(
         "R of the input's features by the ε-rule, softmax by its Taylor expansion, products half and half",
         "a relevance rule for every operation",
-        2,
-        2,
+        2, 2,
         f"biases take a share, so the sum may be far from the score; numbers grow where activations cancel; {RULES}",
         licence=PATENT,
     ),
@@ -125,8 +120,7 @@ CARDS: Mapping[str, Card] = {
     "integrated_gradients": Card(
         "(x − x₀) ⊙ ∫ ∂y/∂x (x₀ + t (x − x₀)) dt, `steps` points",
         "gradients to the input; captum",
-        "2 + steps",
-        "2 + steps",
+        "2 + steps", "2 + steps",
         "depends on the baseline x₀: what is like it gets nothing",
     ),
     "smoothgrad": Card("x ⊙ mean of ∂y/∂x at x + noise", "gradients to the input", "2 + samples", "2 + samples",
@@ -134,8 +128,7 @@ CARDS: Mapping[str, Card] = {
     "gradient_shap": Card(
         "mean of (x + noise − x₀) ⊙ ∂y/∂x at random points on the way",
         "gradients to the input",
-        "2 + samples",
-        "2 + samples",
+        "2 + samples", "2 + samples",
         "random: few samples are noisy",
     ),
     "occlusion": Card("y(x) − y(x without token i)", "forward passes alone", "2 + tokens", 2,
@@ -146,8 +139,7 @@ CARDS: Mapping[str, Card] = {
         "bias), and what the feed-forward network adds; with `\"stream\"`: the tokens after each residual connection, and the "
         "means over heads of A and of (∂y/∂A)⁺ are multiplied",
         "attention and its gradient, and the residual connections (one pass more)",
-        2,
-        1,
+        2, 1,
         "the abstract leaves open what Ẽ is, and two reimplementations differ: the default is the reading that fits the "
         "abstract, so it may not be the authors' numbers; each token's W is a share of all tokens' sum, so long inputs weigh "
         "attention less; only for streams that ask themselves alone, one block after the other (no cross-attention, no picture "
@@ -159,8 +151,7 @@ CARDS: Mapping[str, Card] = {
         "row is scaled to sum to 1. A and what enters the layer stay as they are, only the values of token j are zero",
         "the residual connections (one pass more), and a pass for each token, for all samples and layers at once; keeps C: N² a "
         "layer",
-        "2 + tokens",
-        1,
+        "2 + tokens", 1,
         "knows no target: every class gets the same map; slow; a token that turns no other way but grows or shrinks counts as "
         "unchanged; its rollout knows of no residual connection, so where a layer looks elsewhere only, what a token was before "
         "is lost (share 0.33 where two hops are to be found: the compiled programs of docs/known-truth.md); only for streams "
@@ -172,8 +163,7 @@ CARDS: Mapping[str, Card] = {
         "r [(Σ_c ∂y/∂o_c v_c)⁺ ⊙ m(cos(q, k))] of one layer, c all heads' features, m each row's cosines from 0 (least) to 1 "
         "(greatest) over the keys that the row may look at, itself left out",
         "q, k, v and the gradient of attention",
-        1,
-        1,
+        1, 1,
         "made for CLIP: one layer knows little of the others; the authors run that layer with one head and compare after its "
         "output projection, here the model's own heads stand side by side; attention in windows and other mixers are refused",
     ),
@@ -181,15 +171,13 @@ CARDS: Mapping[str, Card] = {
         "as `generic`, with Libra's ∂y/∂o: on the way back A, norms' deviations and the gates of activations are constants, and "
         "each factor of a product takes half",
         "attention, and a rule for every operation between it and the target",
-        2,
-        2,
+        2, 2,
         f"{HELD}; {RULES}; its authors measured it on pictures only",
     ),
     "libra_input_x_gradient": Card(
         "x ⊙ ∂y/∂x by Libra gradients; summed over the input, y less what the biases add",
         "a rule for every operation",
-        2,
-        2,
+        2, 2,
         f"A is a constant, so what decides where the model looks gets nothing; {RULES}; the part that falls on learned tokens "
         "and positions is not shown",
     ),
@@ -197,8 +185,7 @@ CARDS: Mapping[str, Card] = {
         "Σ over self-attentions of (Σ_c x_c ∂y/∂x_c) ⊙ the mean over heads and rows of A, x the tokens that enter the layer "
         "(what its residual connection passes by); Libra's ∂y/∂x, or with `gradients=\"plain\"`, as in its paper, the gradient",
         "attention, the residual connections, a rule for every operation (plain: gradients alone)",
-        2,
-        2,
+        2, 2,
         f"{ALL_ROWS}; signs vary; by Libra gradients {HELD}; refused where an attention has no residual connection of its own "
         f"(pooling queries, parallel branches, features before tokens); {RULES}",
         flows="as all, but for attention without a residual connection of its own",
@@ -207,8 +194,7 @@ CARDS: Mapping[str, Card] = {
         "Σ over attentions of Σ_c x_c ∂y/∂x_c, x the tokens that enter the layer (what its residual connection passes by); "
         "Libra's ∂y/∂x, or with `gradients=\"plain\"` the gradient",
         "the residual connections, a rule for every operation (plain: gradients alone)",
-        2,
-        2,
+        2, 2,
         "what biases add is left out; layers are the attentions' inputs alone, so it may not be the authors' numbers; refused "
         "where an attention has no residual connection of its own (pooling queries, parallel branches, features before tokens); "
         f"{ALL_ROWS}; by Libra gradients {HELD}; {RULES}",
@@ -220,8 +206,7 @@ CARDS: Mapping[str, Card] = {
         "weighted by (z_k[t])⁺, t's own repetitions left out, s by least squares; (…)⁺; scaled with the earlier words' "
         "(z_k[t])⁺ to 0 … 1; then the rank-Gaussian filter of 3 × 3",
         "the model's logits at every place, which are its final states times its head; no attention, no gradient of the model",
-        2,
-        1,
+        2, 1,
         "shows where the model would say the token too, which need not be why it says it here; of the authors' code it "
         "differs in this: a word of the answer is weighted at its own place (theirs: at the place that says it), all words "
         "after the picture count (theirs: the person's and the answer's), the answer's first token is explained as any other,"
@@ -237,8 +222,7 @@ CARDS: Mapping[str, Card] = {
         " at words)⁺",
         "a residual connection around each attention and each feed-forward network, and modules for last norm and head, by "
         "which the model's logits of its last states come out (tested in each call)",
-        2,
-        "1 a layer",
+        2, "1 a layer",
         "by the authors' code (the paper was not at hand), and tested against differences of A in float64, without autograd: "
         "s is the logit, not its probability. It differs from that code in this: maps are not scaled to 0 … 1, all that is no "
         "picture counts as words (theirs: all but the first word after the picture), the last layer's states go through the "
@@ -251,8 +235,7 @@ CARDS: Mapping[str, Card] = {
         "Ā = E_h[(A ⊙ ∂y/∂A)⁺] of Libra's ∂y/∂A, carried by eqs. 6, 7 and 11; of a stream that another one asks, rule 10 adds Ā "
         "alone, not (R̄)ᵀ Ā R̄: each token stands for itself",
         "attention, and a rule for every operation between it and the target (else the model's own gradient, which a note says)",
-        2,
-        2,
+        2, 2,
         f"{HELD}; what the tokens of another stream took in from each other is left out, so a model that moves all to one of "
         "them before it is asked (a pooled token) is shown at that one; the map depends on the scale of the target, as that of "
         "`generic`",

@@ -1,19 +1,20 @@
-"""Methods on attention matrices themselves: raw attention, Grad-CAM on attention, A ⊙ ∂y/∂A of one layer, and LeGrad over all."""
+"""Methods on the maps of single layers: A ⊙ ∂y/∂A and Grad-ECLIP of one, LeGrad's sum over all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heedmap.attention.attention import Attention
 from heedmap.attention.blocks import BlockAttention
-from heedmap.attention.flow import State
+from heedmap.attention.flow import Edge, State
+from heedmap.attention.heads import Joined
 from heedmap.errors import UnfollowedAttentionError
-from heedmap.methods.method import Method
-from heedmap.methods.run import RelevanceRows, TargetView
+from heedmap.methods.method import Method, RelevanceRows, TargetView
 from heedmap.relevance.chain import AnyMatrix
 
 
@@ -38,123 +39,12 @@ def last_maps(run: TargetView, matrix: Callable[[int], AnyMatrix], among: Set[in
     return rows_of
 
 
-def _raw(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
-    return last_maps(run, run.mean_probabilities)
-
-
-RAW_ATTENTION = Method(
-    name="raw_attention",
-    summary="the attention probabilities of the last layer, mean over heads",
-    source="the baseline of Chefer, Gur, Wolf, ICCV 2021, section 4",
-    options={"drop_self": True},
-    prepare=_raw,
-)
-
-
-def head_weights(
-    attention: Attention, gradient: Tensor, rows: Float[Tensor, "batch queries"], columns: Float[Tensor, "batch keys"]
-) -> Float[Tensor, "batch heads"]:
-    """Mean of ∂y/∂A over the chosen rows and columns: a product of two sums, as ∂y/∂A = (∂y/∂o) vᵀ.
-
-    Raises:
-        UnfollowedAttentionError: of an attention in blocks, and of what is none.
-    """
-    if attention.mixes or isinstance(attention, BlockAttention):
-        raise UnfollowedAttentionError(
-            "Grad-CAM's mean over whole maps is not defined for attention in windows and other mixers, so there is no map; "
-            "choose 'generic'"
-        )
-    value = attention.value.detach()[:, :, attention.columns].to(attention.dtype)
-    value = (value * columns[:, None, :, None]).sum(2)
-    value = value.repeat_interleave(attention.heads // value.shape[1], 1)
-    asked = (gradient.to(attention.dtype) * rows[:, None, :, None]).sum(2)
-    return (asked * value).sum(-1) / (rows.sum(-1) * columns.sum(-1))[:, None].clamp(min=1)
-
-
-def _gradcam(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
-    edges = {e.attention: e for e in run.graph.edges}
-    known: dict[int, AnyMatrix] = {}
-
-    def matrix(index: int) -> AnyMatrix:
-        if index not in run.gradients:
-            return run.zeros(index)
-        if index not in known:
-            rows, columns = _region(run, edges[index].stream, edges[index].source, index, options)
-            weights = head_weights(run.attentions[index], run.gradients[index], rows, columns)[:, :, None, None]
-            cam = run.matrix(
-                run.attentions[index],
-                lambda block: (run.attentions[index].probabilities(block) * weights).mean(1).clamp(min=0),
-            )
-            inside = (rows, columns) if options["min_max"] == "region" else None
-            known[index] = cam if options["min_max"] == "none" else min_max(run, index, cam, inside)
-        return known[index]
-
-    return last_maps(run, matrix)
-
-
-def _region(
-    run: TargetView, stream: int, source: int, index: int, options: Mapping[str, object]
-) -> tuple[Float[Tensor, "batch queries"], Float[Tensor, "batch keys"]]:
-    """1 for the rows and columns over which the gradient is averaged, else 0."""
-    attention = run.attentions[index]
-    ones = attention.value.new_ones(attention.batch, 1, dtype=attention.dtype)
-    rows, columns = ones.expand(-1, attention.queries), ones.expand(-1, attention.keys)
-    if options["padding"] == "exclude":
-        columns = run.visible(source).to(ones.dtype)
-        rows = run.visible(stream).to(ones.dtype)
-    if options["region"] == "row" and stream in run.readouts:  # of a stream that is not read directly: all rows
-        rows = (run.readouts[stream].weights[:, 0] > 0).to(ones.dtype)
-        columns = columns * (1 - rows) if stream == source else columns
-    return rows, columns
-
-
-def min_max(run: TargetView, index: int, cam: AnyMatrix, region: tuple[Tensor, Tensor] | None = None) -> AnyMatrix:
-    """``cam`` scaled to 0…1 over the whole matrix, or over the rows and columns of a region that are not 0."""
-    low, high = [], []
-    for where, block in cam.blocks():
-        inside = torch.ones_like(block, dtype=torch.bool)
-        if region is not None:
-            inside = region[0][:, where, None] * region[1][:, None] > 0
-        low.append(block.masked_fill(~inside, torch.inf).amin((1, 2)))
-        high.append(block.masked_fill(~inside, -torch.inf).amax((1, 2)))
-    least = torch.stack(low).amin(0)[:, None, None]
-    span = torch.stack(high).amax(0)[:, None, None] - least
-    least = least.masked_fill(least.isinf(), 0.0)  # of an empty region
-    span = torch.where(span > 0, span, torch.ones_like(span))
-    return run.matrix(run.attentions[index], lambda block: (_slice(cam, block) - least) / span)
-
-
-def _slice(matrix: AnyMatrix, rows: slice) -> Tensor:
-    return matrix.dense()[:, rows] if matrix.keep else matrix.block(rows)
-
-
-ATTENTION_GRADCAM = Method(
-    name="attention_gradcam",
-    summary="the last layer's heads weighted by their mean gradient, positive part of the mean over heads",
-    source="the baseline of Chefer, Gur, Wolf, ICCV 2021, section 4, after Selvaraju et al., ICCV 2017",
-    options={"region": "matrix", "min_max": "none", "padding": "exclude", "drop_self": True},
-    choices={
-        "region": ("matrix", "row"),
-        "min_max": ("none", "matrix", "region"),
-        "padding": ("exclude", "include"),
-    },
-    prepare=_gradcam,
-)
-
-
 def _attention_x_gradient(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
-    def matrix(index: int) -> AnyMatrix:
-        if index not in run.gradients:
-            return run.zeros(index)
-        attention, gradient = run.attentions[index], run.gradients[index]
+    def block(attention: Attention, gradient: Tensor, rows: slice) -> Tensor:
+        product = attention.probabilities(rows) * attention.gradient(gradient, rows)
+        return (product.clamp_(min=0) if options["positive"] else product).mean(1)
 
-        def block(rows: slice) -> Tensor:
-            product = attention.probabilities(rows) * attention.gradient(gradient, rows)
-            return (product.clamp_(min=0) if options["positive"] else product).mean(1)
-
-        return run.matrix(attention, block)
-
-    return last_maps(run, matrix, run.up_to_layer(options["layer"]))
+    return last_maps(run, lambda index: run.weighted(index, block), run.up_to_layer(options["layer"]))
 
 
 ATTENTION_X_GRADIENT = Method(
@@ -166,11 +56,88 @@ ATTENTION_X_GRADIENT = Method(
 )
 
 
+def loosened(
+    cosines: Float[Tensor, "batch rows keys"], among: Bool[Tensor, "batch rows keys"]
+) -> Float[Tensor, "batch rows keys"]:
+    """Each row scaled so that its least is 0 and its greatest 1 among these keys; others are clamped, and equal ones are 1."""
+    least = cosines.masked_fill(~among, torch.inf).amin(-1, keepdim=True)
+    span = cosines.masked_fill(~among, -torch.inf).amax(-1, keepdim=True) - least
+    return torch.where(span > 0, (cosines - least) / span, 1.0).clamp(0, 1)
+
+
+def _loosened_matrix(run: TargetView, index: int, is_self: bool) -> AnyMatrix:
+    if index not in run.gradients:
+        return run.zeros(index)
+    attention, gradient = run.attentions[index], run.gradients[index]
+    query, key = (F.normalize(t.transpose(1, 2).flatten(2), dim=-1) for t in asked(attention))
+
+    def block(rows: slice) -> Tensor:
+        seen = (attention.probabilities(rows) > 0).any(1)
+        others = seen.clone()
+        if is_self:  # a token is most like, or least like, itself: it is no measure for the others
+            numbers = torch.arange(attention.queries, device=seen.device)
+            others &= numbers[rows][:, None] != numbers
+        added = attention.gradient(gradient, rows).sum(1).clamp_(min=0)
+        return added * loosened(query[:, rows] @ key.mT, others) * seen
+
+    return run.matrix(attention, block)
+
+
+def asked(attention: Attention) -> tuple[Tensor, Tensor]:
+    """q and k of every head, (batch, heads, queries or keys, depth), in the dtype of accumulation.
+
+    Raises:
+        UnfollowedAttentionError: it is no product q kᵀ of tokens (windows, other mixers), or which side is which is not known.
+    """
+    if isinstance(attention, Joined):
+        sides = [asked(part) for part in attention.parts]
+        most = max(query.shape[-1] for query, _ in sides)
+        query, key = (torch.cat([F.pad(t, (0, most - t.shape[-1])) for t in s], 1) for s in zip(*sides, strict=True))
+        return query, key
+    query_key = None if attention.mixes or isinstance(attention, BlockAttention) else _sides(attention)
+    if query_key is None:
+        raise UnfollowedAttentionError(
+            "method 'grad_eclip' compares q and k, which are not known of attention in windows, of other mixers and of products "
+            "that are written in another way than q kᵀ, so there is no map; choose 'generic' or 'legrad'"
+        )
+    query, key = (t.detach().to(attention.dtype) for t in query_key)
+    return query, key[:, :, attention.columns].repeat_interleave(query.shape[1] // key.shape[1], 1)
+
+
+def _sides(attention: Attention) -> tuple[Tensor, Tensor] | None:
+    if attention.query is not None and attention.key is not None:
+        return attention.query, attention.key
+    if attention.scored is None or attention.probs_layout is None:
+        return None
+    query, turned_key = attention.scored
+    if query.dim() != turned_key.dim() or query.dim() not in (3, 4) or query.shape[-1] != turned_key.shape[-2]:
+        return None
+    layout = attention.probs_layout._replace(axes=None)
+    query, key = layout.apply(query), layout.apply(turned_key.mT)
+    columns = attention._asks.shape[-1]
+    fits = query.shape[2] == attention.queries and key.shape[2] == columns and query.shape[1] == attention.heads
+    return (query, key) if fits and attention.heads % key.shape[1] == 0 else None
+
+
+def _grad_eclip(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
+    is_self = {edge.attention: edge.is_self for edge in run.graph.edges}
+    return last_maps(run, lambda index: _loosened_matrix(run, index, is_self[index]), run.up_to_layer(options["layer"]))
+
+
+GRAD_ECLIP = Method(
+    name="grad_eclip",
+    summary="what each value adds to the target in one layer, weighted by the likeness of query and key instead of by attention",
+    source="Zhao et al., Gradient-based Visual Explanation for Transformer-based CLIP, ICML 2024; with the model's own heads",
+    options={"layer": -1, "drop_self": True},
+    prepare=_grad_eclip,
+)
+
+
 def _legrad(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     """Whatever row asks, its relevance is the same: Σ over the layers of the column means of (∂y/∂A)⁺."""
     kept = run.from_layer(options["start_layer"])
     edges = [e for e in run.graph.edges if e.attention in kept and e.attention in run.gradients]
-    return for_all_rows(run, [(e.stream, e.source, _column_means(run, e.attention, e.stream)) for e in edges])
+    return for_all_rows(run, [(e.stream, e.source, _column_means(run, e)) for e in edges])
 
 
 def for_all_rows(run: TargetView, layers: Sequence[tuple[int, int, Tensor]]) -> RelevanceRows:
@@ -205,16 +172,16 @@ def for_all_rows(run: TargetView, layers: Sequence[tuple[int, int, Tensor]]) -> 
     return rows_of
 
 
-def _column_means(run: TargetView, index: int, stream: int) -> Tensor:
+def _column_means(run: TargetView, edge: Edge) -> Tensor:
     """Mean over heads and over the rows that are no padding of (∂y/∂A)⁺, (batch, keys)."""
-    attention, gradient = run.attentions[index], run.gradients[index]
-    matrix = run.matrix(attention, lambda rows: attention.gradient(gradient, rows).clamp_(min=0).mean(1))
-    return mean_row(run, matrix, attention.dtype, stream)
+    return mean_row(
+        run, edge, run.weighted(edge.attention, lambda a, g, rows: a.gradient(g, rows).clamp_(min=0).mean(1))
+    )
 
 
-def mean_row(run: TargetView, matrix: AnyMatrix, dtype: torch.dtype, stream: int) -> Tensor:
-    """Mean of a matrix over its rows, tokens of ``stream``, that are no padding, (batch, keys)."""
-    seen = run.visible(stream).to(dtype)[:, None]
+def mean_row(run: TargetView, edge: Edge, matrix: AnyMatrix) -> Tensor:
+    """Mean of an attention's matrix over its rows that are no padding, (batch, keys)."""
+    seen = run.visible(edge.stream).to(run.attentions[edge.attention].dtype)[:, None]
     return (matrix.left(seen) / seen.sum(-1, keepdim=True).clamp(min=1))[:, 0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -11,14 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from heedmap.attention.at_rest import seed
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import Edge, State
-from heedmap.attention.forward import call
 from heedmap.attention.residual import ResidualTape, Sum, laid_back
 from heedmap.common.progress import Passes
-from heedmap.methods.method import Method
-from heedmap.methods.run import RelevanceRows, TargetView, block_rows, unlike
+from heedmap.methods.method import Method, RelevanceRows, TargetView, block_rows, unlike
 from heedmap.methods.states import chained
 
 NAME = "value_zeroing"
@@ -146,17 +144,15 @@ class _Zeroed:
         self.run, self.kept = run, run.from_layer(options["start_layer"])
         self.edges = [edge for edge in run.graph.edges if edge.attention in blocks]
         self.layers = _layers(tape, self.edges)
-        self._known: dict[int, Mixing] | None = None
 
     def rows(self, stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
         """rows @ C_L … C_1 of a stream."""
-        if self._known is None:
-            self._known = self._mixings()
         for edge in reversed(self.edges):
             if edge.stream == stream and edge.attention in state & self.kept:
-                rows = rows @ self._known[edge.attention]
+                rows = rows @ self._mixings[edge.attention]
         return {stream: rows}
 
+    @cached_property
     def _mixings(self) -> dict[int, Mixing]:
         attentions = {index: self.run.attentions[index] for index in self.layers}
         found = {index: a.value.new_zeros(a.batch, a.queries, a.keys, dtype=a.dtype) for index, a in attentions.items()}
@@ -182,9 +178,8 @@ class _Zeroed:
         assert replay is not None
         passed = {layer.around: layer.passed for layer in self.layers.values()}
         tape = _ZeroedTape(self.run.batch, replay.heads_first, outputs, passed)
-        seed()
         with torch.no_grad():
-            call(replay.model, replay.inputs, tape)
+            replay.run(tape)
         return {i: self._turned(tape, self.layers[i], a.dtype) for i, a in attentions.items()}
 
     def _turned(self, tape: _ZeroedTape, layer: _Layer, dtype: torch.dtype) -> Tensor:
@@ -200,7 +195,7 @@ def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     return _Zeroed(run, options).rows
 
 
-METHOD = Method(
+VALUE_ZEROING = Method(
     name=NAME,
     summary="how far each layer turns a token where another one's values are zero in it, multiplied through the layers",
     source="Mohebbi et al., Quantifying Context Mixing in Transformers, EACL 2023, arXiv 2301.12971, with its rollout",

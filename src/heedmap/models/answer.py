@@ -26,7 +26,7 @@ from heedmap.models.saying import TOLERANCE, Prompt, begun, generated, given, gr
 from heedmap.outputs import Context, class_logits, special_ids
 
 if TYPE_CHECKING:
-    from heedmap.engine.explain import Wrapped
+    from heedmap.engine.engine import Wrapped
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
     from heedmap.types import AnswerInput, ContrastInput, Inputs

@@ -271,7 +271,7 @@ class Model:
         Raises:
             HeedmapError: as there.
         """
-        from heedmap.engine.dry_run import plan
+        from heedmap.engine.explain import plan
 
         asked: Callable[..., Plan] = plan  # which checks what is wanted itself
         return asked(self, self.inputs(text, image, boxes, audio, decoder_input_ids), **wanted)

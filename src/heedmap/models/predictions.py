@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor, nn
 
-    from heedmap.engine.explain import Wrapped
+    from heedmap.engine.engine import Wrapped
     from heedmap.types import Inputs
 
 SURE, MOST_OBJECTS, LEAST_OBJECTS = 0.5, 12, 3

@@ -39,20 +39,21 @@ class Matrix:
         """The rows, a block at a time."""
         if self.keep:
             yield slice(0, self.rows), self.dense()
-            return
+        else:
+            yield from self._made()
+
+    def _made(self) -> Iterator[tuple[slice, Dense]]:
         for start in range(0, self.rows, self.step):
             rows = slice(start, min(start + self.step, self.rows))
             yield rows, self.block(rows)
 
     def dense(self) -> Dense:
         """The whole matrix."""
-        if self._whole is None:
-            steps = range(0, self.rows, self.step)
-            whole = torch.cat([self.block(slice(start, min(start + self.step, self.rows))) for start in steps], 1)
-            if not self.keep:
-                return whole
-            self._whole = whole
-        return self._whole
+        if self._whole is not None:
+            return self._whole
+        whole = torch.cat([block for _, block in self._made()], 1)
+        self._whole = whole if self.keep else None
+        return whole
 
     def left(self, rows: Rows, *, few: bool = False) -> Float[Tensor, "batch k q"]:
         """rows @ M; with ``few``, only the rows of M are computed that ``rows`` asks for (one look at their values)."""

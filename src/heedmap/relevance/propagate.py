@@ -62,11 +62,9 @@ class Dense:
         """rows @ (R[state]^{sx} − I): what attention added, of the streams that s took in too; with aggregation."""
         relevance = {stream: torch.zeros_like(rows)}
         for attention in sorted(state & self._added.keys()):
-            for x, added in self._added[attention].items():
-                _add(relevance, x, rows @ added)
+            add_to(relevance, {x: rows @ added for x, added in self._added[attention].items()})
         for other, join in self.graph.streams[stream].joins.items():
-            for x, more in self.added(other, join.state, join.weights(rows)).items():
-                _add(relevance, x, more)
+            add_to(relevance, self.added(other, join.state, join.weights(rows)))
         return relevance
 
     def rest(self, stream: int, state: State, like: Tensor) -> PerStream:
@@ -89,8 +87,7 @@ class Dense:
         """R^{sx} of a stream that begins with tokens of others: their rows of R."""
         relevance: PerStream = {}
         for other, join in self.graph.streams[stream].joins.items():
-            for x, R in self.rows(other, join.state, join.weights(self._identity(stream, like))).items():
-                _add(relevance, x, R)
+            add_to(relevance, self.rows(other, join.state, join.weights(self._identity(stream, like))))
         return relevance
 
     def _identity(self, stream: int, like: Tensor) -> Tensor:
@@ -165,15 +162,13 @@ class ByRows:
         for member, reached in list(relevance.items()):
             for other, join in self.graph.streams[member].joins.items():
                 if other not in self._families[member]:
-                    _add(asked, ("whole", other, join.state), join.weights(reached))
+                    add_to(asked, {("whole", other, join.state): join.weights(reached)})
         for (rule, source, at), weight in asked.items():
-            for x, more in self._asked(rule, source, at, weight).items():
-                _add(relevance, x, more)
+            add_to(relevance, self._asked(rule, source, at, weight))
         for member, image in begun.items():
             for other, join in self.graph.streams[member].joins.items():
                 if other not in self._families[member]:
-                    for x, more in self.added(other, join.state, join.weights(image)).items():
-                        _add(relevance, x, more)
+                    add_to(relevance, self.added(other, join.state, join.weights(image)))
         return relevance
 
     def _down(
@@ -207,9 +202,8 @@ class ByRows:
 
     @staticmethod
     def _put(relevance: PerStream, carried: dict[int, Tensor], stream: int, state: State, down: Rows) -> None:
-        _add(relevance, stream, down)
-        for earlier in state:
-            _add(carried, earlier, down)
+        add_to(relevance, {stream: down})
+        add_to(carried, dict.fromkeys(state, down))
 
     def _order(self, stream: int) -> list[tuple[int, Edge | None, tuple[int, ...]]]:
         """What happens to a family, the last first: an edge, or that a stream of it is made, which is told by its number."""
@@ -235,11 +229,11 @@ class ByRows:
 
     def _ask(self, edge: Edge, weight: Rows, asked: dict[tuple[str, int, State], Tensor]) -> None:
         if self.graph.is_whole(edge):
-            _add(asked, ("whole", edge.source, edge.value_state), self.cams[edge.attention].left(weight))
+            add_to(asked, {("whole", edge.source, edge.value_state): self.cams[edge.attention].left(weight)})
             return
-        _add(asked, ("rule 10", edge.source, edge.value_state), self._rule_10(edge, weight))
+        add_to(asked, {("rule 10", edge.source, edge.value_state): self._rule_10(edge, weight)})
         if self.graph.reachable_from[edge.source]:
-            _add(asked, ("rule 11", edge.source, edge.value_state), self.cams[edge.attention].left(weight))
+            add_to(asked, {("rule 11", edge.source, edge.value_state): self.cams[edge.attention].left(weight)})
 
     def _asked(self, rule: str, source: int, state: State, weight: Rows) -> PerStream:
         """What a state of another stream gives to those that it hears: itself by rule 10, others by rule 11, or all."""
@@ -268,11 +262,7 @@ class ByRows:
         if self.ablations.normalize:
             sums = self._rest_columns(stream, state, rows.new_ones(rows.shape[0], rows.shape[2], 1))
             weight = rows / rules.guarded(sums).transpose(-1, -2)
-        return rows + self._rest_rows(stream, state, weight)
-
-    def _rest_rows(self, stream: int, state: State, rows: Rows) -> Rows:
-        """rows @ (R^{ss} − I): down the chain of self-attentions."""
-        return self._down(stream, state, rows, torch.zeros_like(rows))[0][stream]
+        return rows + self._down(stream, state, weight, torch.zeros_like(weight))[0][stream]
 
     def _rest_columns(self, stream: int, state: State, columns: Columns) -> Columns:
         """(R^{ss} − I) @ columns: up the chain of self-attentions."""
@@ -290,7 +280,7 @@ class ByRows:
                 own = self.graph.streams[number]
                 heard = [(x, here) for x in made if (here := at(x, own.joins[x].state)) is not None]
                 for x, here in heard:
-                    _add(begun, number, own.joins[x].columns(here, own.tokens))
+                    add_to(begun, {number: own.joins[x].columns(here, own.tokens)})
             elif edge is not None and edge.attention <= last and edge.source in self._families[stream]:
                 here = at(edge.source, edge.value_state)
                 if here is not None:
@@ -298,5 +288,7 @@ class ByRows:
         return sum((added[a] for a in state if a in added), torch.zeros_like(columns))
 
 
-def _add(into: dict[Key, Tensor], key: Key, value: Tensor) -> None:
-    into[key] = into[key] + value if key in into else value
+def add_to(into: dict[Key, Tensor], more: Mapping[Key, Tensor]) -> None:
+    """Add to what is there, or begin with it; no tensor is written to."""
+    for key, value in more.items():
+        into[key] = into[key] + value if key in into else value

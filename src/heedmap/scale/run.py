@@ -293,7 +293,7 @@ def _first(worker: Worker) -> Sequence[WorkItem]:
 
 def _fitting(worker: Worker, group: Sequence[WorkItem]) -> tuple[Plan, int]:
     """The plan of so many rows as the memory suffices for, halved as a run does it."""
-    from heedmap.engine.dry_run import plan
+    from heedmap.engine.explain import plan
     from heedmap.models.batching import together
 
     wanted, memory = worker.job.wanted, worker.job.memory
