@@ -168,16 +168,13 @@ def cuts(logits: Tensor, ends: Sequence[Tensor]) -> Iterator[Any]:
     below = _below(logits, last)
     asked = Counter(child for children in below.values() for child in children)
     arrived: Counter[Any] = Counter()
-    ready, open_edges = (
-        [get_gradient_edge(logits).node],
-        0,
-    )  # where all open edges end in one node, every way leads through it
+    ready, open_edges = [get_gradient_edge(logits).node], 0
     while ready:
         node = ready.pop()
         open_edges -= arrived.pop(node, 0)
         if node in last:
             return
-        if not open_edges and _has_rows(node, logits):
+        if not open_edges and _has_rows(node, logits):  # all open edges ended in it: every way leads through it
             yield node
         for child in below[node]:
             arrived[child] += 1

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import moves
-from heedmap.attention.numbers import Ids, OfTensors, all_before, distinct, once
+from heedmap.attention.backward import reached
+from heedmap.attention.numbers import Ids, OfTensors, distinct, once
 
 Own = frozenset[tuple[int, int]]
 """Calls by their number, each with an axis of its result along which copies are tokens of their own."""
@@ -241,7 +242,7 @@ class Steps:
         """For each tower, or several together, the latest step from which all that is asked for comes."""
         histories: dict[frozenset[int], list[set[Step]]] = {}
         for step in self._asked:
-            histories.setdefault(step[0], []).append(all_before([step], self._before.__getitem__))
+            histories.setdefault(step[0], []).append(set(reached([step], self._before.__getitem__)))
         shared = [set.intersection(*of_tower) for of_tower in histories.values()]
         latest = (next((step for step in reversed(self._before) if step in steps), None) for steps in shared)
         return frozenset(step for step in latest if step is not None)

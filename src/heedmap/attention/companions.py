@@ -14,6 +14,7 @@ from torch import Tensor
 from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attention import Attention, Place
+from heedmap.attention.backward import reached
 from heedmap.attention.beginnings import Begun, Copies, LearnedRows
 from heedmap.attention.moves import TorchCall
 from heedmap.attention.numbers import (
@@ -22,7 +23,6 @@ from heedmap.attention.numbers import (
     Ids,
     Numbers,
     OfTensors,
-    all_before,
     all_of,
     compact,
     distinct,
@@ -204,7 +204,7 @@ class CompanionTape(Tape):
 
     def made_of(self, leaf: int) -> set[int]:
         """The leaves before a leaf."""
-        return all_before(self._parents.get(leaf, ()), lambda before: self._parents.get(before, ()))
+        return set(reached(self._parents.get(leaf, ()), lambda before: self._parents.get(before, ())))
 
     def attentions_of(self, sources: Iterable[int]) -> set[int]:
         """The attentions and mixers among sources."""
@@ -220,7 +220,7 @@ class CompanionTape(Tape):
         def mixers(index: int) -> list[Attention]:
             return [a for i in self.attentions_of([index]) if (a := self.attentions[i]).mixes]
 
-        seen = all_before(sources, lambda i: frozenset[int]().union(*(mixer.value_sources for mixer in mixers(i))))
+        seen = set(reached(sources, lambda i: frozenset[int]().union(*(mixer.value_sources for mixer in mixers(i)))))
         made = [s for i in seen if (s := self.sources[i]).kind not in ("input", "unfollowed") and not mixers(i)]
         rows = all(s.kind == "leaf" and s.shape == self.shapes.get(s.name) and _are_rows(s, x) for s in made)
         return bool(made) and rows and not self.begun.tokens & seen

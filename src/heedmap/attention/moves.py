@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heedmap.attention import operations as ops
 from heedmap.attention.numbers import NOTHING, Ids
 
 
@@ -99,12 +98,6 @@ GATES = _each("sigmoid sigmoid_ hardsigmoid hardsigmoid_ tanh tanh_ softmax relu
 
 STATISTICS: dict[str, Callable[..., Tensor]] = {"group_norm": _group_norm, "normalize": _normalize}
 """Functions whose statistics are over several tokens: for the proof, and for which rows are read, these are taken as given."""
-
-
-def writes(func: Any) -> bool:
-    """Whether a function writes to its first argument."""
-    name = name_of(func)
-    return func in ops.WRITES_IN_PLACE or (name.endswith("_") and not name.endswith("__"))
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -299,13 +299,3 @@ class OfTensors(Generic[T]):
     def forget(self, tensor: Tensor) -> None:
         """Nothing is known of a tensor from now on."""
         self._kept.pop(id(tensor), None)
-
-
-def all_before(starts: Collection[T], before: Callable[[T], Iterable[T]]) -> set[T]:
-    """These, and all that is before any of them, step by step."""
-    found, rest = set(starts), list(starts)
-    while rest:
-        new = frozenset(before(rest.pop())) - found
-        found |= new
-        rest += new
-    return found

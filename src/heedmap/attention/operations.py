@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -78,6 +79,14 @@ CHOOSES_ROWS = found(
 
 WRITES_IN_PLACE = found((Tensor,), "__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ior__ __iand__")
 """Beside these, every method whose name ends in one underscore."""
+
+
+@lru_cache(4096)
+def writes_in_place(func: Any) -> bool:
+    """Whether a function writes to its first argument."""
+    name = getattr(func, "__name__", "")
+    return func in WRITES_IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+
 
 UNSEEN = frozenset([Tensor.data.__get__])  # type: ignore[attr-defined]
 """Gives a tensor's memory in a way in which torch does not count what is written to it."""

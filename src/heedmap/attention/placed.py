@@ -68,7 +68,7 @@ class PlacedTape(AttendingTape):
         first, second = torch.broadcast_tensors(*(k.expand(t.shape) for t, k in pair))
         if self.numbers.joined(first, second) is not None:
             return args
-        if not moves.writes(func) and self.numbers.is_copied(first, second):
+        if not ops.writes_in_place(func) and self.numbers.is_copied(first, second):
             return (self._copied_to(args[0], first, second), *args[1:])
         if self.numbers.is_copied(second, first):
             return (args[0], self._copied_to(args[1], second, first), *args[2:])

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from heedmap.attention.attention import Attention
+from heedmap.attention.backward import reached
 from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.companions import Lost
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.forward import ends_of
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_before, all_of, each, rows_reached
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each, rows_reached
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.returned import tensors_of
 from heedmap.attention.scans import Scan
@@ -638,7 +639,7 @@ def _with_dropped(tape: PlacedTape, sources: Collection[int], live: set[int]) ->
         is_dropped = source.kind == "attention" and source.attention not in live
         return tape.attentions[source.attention].value_sources if is_dropped else frozenset()
 
-    return all_before(sources, before)
+    return set(reached(sources, before))
 
 
 def _spaces(tape: PlacedTape, ids: Ids) -> set[int]:

@@ -129,7 +129,7 @@ class ScanningTape(PlacedTape):
             return self._of_none(replace(call, result=result))
         if self._is_read(call) or (self._looks and name in ADDS):
             self._ended(call)
-        if moves.writes(func) and self._is_new(args):
+        if ops.writes_in_place(func) and self._is_new(args):
             self.set_known(args[0], _nothing(args[0]))  # of no token until it is written to
         operands = [self.known(t) for t in _data(call)]
         is_lost = any(isinstance(k, (Lost, Summed)) for k in operands)
@@ -145,7 +145,7 @@ class ScanningTape(PlacedTape):
             return result
         made = args[0] if name == "__setitem__" else result
         loses = any(isinstance(self.known(t), Lost) for t in _tensors((made,)))
-        again = loses and (name in ("__setitem__", "copy_") or not moves.writes(func))
+        again = loses and (name in ("__setitem__", "copy_") or not ops.writes_in_place(func))
         return self._step(call) if again else result
 
     def _is_unknown(self, call: TorchCall) -> bool:
@@ -196,7 +196,7 @@ class ScanningTape(PlacedTape):
 
     def _step(self, call: TorchCall) -> Any:
         """Run a function on copies of what goes into the region, and record it as a step."""
-        func, name, args, kwargs, writes = call.func, call.name, call.args, call.kwargs, moves.writes(call.func)
+        func, name, args, kwargs, writes = call.func, call.name, call.args, call.kwargs, ops.writes_in_place(call.func)
         self._note_chosen(func, args)
         operands = _data(call)
         before = {id(t): k for t in operands if (k := self._within(t)) is not None}

@@ -22,9 +22,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from heedmap.attention.backward import reached
 from heedmap.attention.mixers import Mixer
 from heedmap.attention.moves import is_constant_along
-from heedmap.attention.numbers import Ids, Numbers, all_before, are_one, once
+from heedmap.attention.numbers import Ids, Numbers, are_one, once
 
 Key = tuple[object, ...]
 """Where in the model's source a tensor goes into a region: the same for all turns of a loop."""
@@ -78,7 +79,7 @@ class Node:
 
     def before(self) -> list[Node]:
         """The node and all those that it is made of, in order."""
-        return sorted(all_before([self], lambda node: node.parents), key=lambda node: node.order)
+        return sorted(reached([self], lambda node: node.parents), key=lambda node: node.order)
 
 
 class Mixed(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -196,13 +195,7 @@ def turned(products: tuple[Product, ...]) -> tuple[Product, ...]:
 
 def writes(func: Any, args: tuple[Any, ...], result: Tensor) -> bool:
     """Whether ``func`` wrote to its first argument."""
-    return bool(args and result is args[0]) or _is_in_place(func)
-
-
-@lru_cache(4096)
-def _is_in_place(func: Any) -> bool:
-    name = getattr(func, "__name__", "")
-    return func in ops.WRITES_IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+    return bool(args and result is args[0]) or ops.writes_in_place(func)
 
 
 def softmax_kind(tag: Tag, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> str:
