@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import heedmap
-from heedmap.models.parts import parts
+from heedmap.models.forced import part_ends
 
 ANSWER, PROMPT, IMAGE = 64, 256, 49_999
 SIZE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -127,7 +127,7 @@ class Enough(Exception):
 def long(steps: int) -> None:
     """Peak memory and the time of a token, of the last of the parts in which 512 tokens over 2,048 are explained: the largest."""
     model, _ = gpt2(positions=2560)
-    *_, before, _ = parts(2048, 512)
+    *_, before, _ = part_ends(2048, 512)
     inputs = {"input_ids": torch.randint(0, 40_000, (1, 2048 + before))}
     answer = torch.randint(0, 40_000, (1, 512 - before))
     told: list[float] = []

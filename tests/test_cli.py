@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import heedmap
 from heedmap.cli import main as cli
-from heedmap.data.explanation import Segment
 from heedmap.data.flow import AttentionInfo, Flow, StreamInfo
 from heedmap.data.picture import Geometry, Picture
+from heedmap.data.segments import Segment
 from heedmap.errors import InputError
 from heedmap.explanation import Explanation
 from heedmap.methods.cards import CARDS, evidence

@@ -46,7 +46,7 @@ from heedmap.evaluate.experiments.sanity import Sanity
 from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.methods import METHODS, Method
 from heedmap.methods.input_features import Leaves
-from heedmap.models import answers, batching, edits, predictions
+from heedmap.models import answers, edits, predictions
 from heedmap.models.model import Model
 from heedmap.targets import Function
 from heedmap.web.form_inputs import EditForm, FormValues
@@ -311,7 +311,7 @@ def _ran(subject: Any, given: dict[str, Any], _: Steps) -> Any:
 
 
 def _at_once(subject: Any, given: dict[str, Any], _: Steps) -> Any:
-    return batching.explained(subject, [subject.inputs(**given)] * 2)
+    return answers.explained(subject, [subject.inputs(**given)] * 2)
 
 
 def _right(subject: Any, given: dict[str, Any], _: Steps) -> Any:
@@ -389,9 +389,9 @@ EXPLAIN = {
 }
 MODEL = {
     "Model.inputs": Case("Model.inputs tensors", "bart-dates", _on("inputs")),
-    "Model.inputs, sound": Case("Model.inputs spoken generated", "whisper", _on("inputs")),
+    "Model.inputs, sound": Case("Model.inputs spoken generate", "whisper", _on("inputs")),
     "Model.asked": Case("Model.asked", "bart-dates", _on("asked")),
-    "answer": Case(f"{ANSWER} generated", "gpt-lists", _said(generate={"max_new_tokens": 2}, contrast="runner-up")),
+    "answer": Case(f"{ANSWER} own_answer", "gpt-lists", _said(generate={"max_new_tokens": 2}, contrast="runner-up")),
     "answer, given": Case(f"{ANSWER} begun", "bart-dates", _said("1987")),
     "Model.explain": Case("Model.explain", "bart-dates", _on("explain")),
     "Model.explain, read inside": Case("Model.explain", "blip", _on("explain")),

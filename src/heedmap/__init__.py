@@ -12,9 +12,9 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap import errors as errors
     from heedmap import targets as targets
     from heedmap import types as types
-    from heedmap.data.answer import Answer as Answer
-    from heedmap.data.explanation import Segment as Segment
     from heedmap.data.flow import Flow as Flow
+    from heedmap.data.segments import Answer as Answer
+    from heedmap.data.segments import Segment as Segment
     from heedmap.engine.explain import explain as explain
     from heedmap.engine.explain import inspect as inspect
     from heedmap.engine.explain import plan as plan
@@ -67,12 +67,12 @@ _HOMES = {
     "METHODS": "heedmap.methods",
     "Method": "heedmap.methods",
     "Explanation": "heedmap.explanation",
-    "Segment": "heedmap.data.explanation",
+    "Segment": "heedmap.data.segments",
     "Flow": "heedmap.data.flow",
     "predict": "heedmap.models.predictions",
     "Prediction": "heedmap.models.predictions",
     "Predictions": "heedmap.models.predictions",
-    "Answer": "heedmap.data.answer",
+    "Answer": "heedmap.data.segments",
     "Answers": "heedmap.models.answers",
     "alignment": "heedmap.models.answers",
     "detections": "heedmap.models.answers",

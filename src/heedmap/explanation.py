@@ -86,7 +86,7 @@ class Explanation(ExplanationData):
             >>> change.segments["text"].labels[0][4], bool(change.scores[0] < 0)
             ('red', True)
         """
-        from heedmap.data.difference import difference
+        from heedmap.data.explanation import difference
 
         return difference(self, other)
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from heedmap.common.printable import closest
-from heedmap.data.explanation import Top
+from heedmap.data.segments import Top
 from heedmap.errors import TargetError, UnknownNameError
 
 LOGITS = ("logits", "question_answering_score", "logits_per_image", "itm_score", "class_queries_logits")
@@ -72,11 +72,12 @@ class Context:
         Args:
             inputs: keyword arguments of the forward pass.
             config: of the model, or None.
-            labels: class index → name, where they are not in ``config.id2label``.
+            labels: class index → name, where they are not those of ``subject`` or in ``config.id2label``.
             forward: of the model, whose annotation says what it returns.
-            subject: the ``heedmap.Model`` that has a tokenizer, for ``special`` and ``text``.
+            subject: the ``heedmap.Model`` that has a tokenizer, for ``special`` and ``text``, and maybe labels.
         """
-        classes = labels if labels is not None else getattr(config, "id2label", None) or {}
+        classes = getattr(subject, "labels", None) if labels is None else labels
+        classes = getattr(config, "id2label", None) or {} if classes is None else classes
         names = {int(index): str(name) for index, name in classes.items()}
         exclusive = getattr(config, "problem_type", None) != SEVERAL_LABELS
         returns = () if forward is None else fields_of(forward)
@@ -200,6 +201,12 @@ def get(output: object, name: str) -> Tensor | None:
     return tensor if isinstance(tensor, Tensor) else None
 
 
+def of_shape(inputs: object, name: str, *shape: int) -> Tensor | None:
+    """As :func:`get`; None also where the tensor is of another shape."""
+    tensor = get(inputs, name)
+    return tensor if tensor is not None and tensor.shape == shape else None
+
+
 def needed(output: object, name: str) -> Tensor:
     """The tensor ``output.name`` or ``output["name"]``; TargetError says what there is instead."""
     tensor = get(output, name)
@@ -264,8 +271,8 @@ def pooled(output: object, context: Context, pool: str) -> Tensor:
         )
     if pool == "pooler":
         return states
-    mask = context.inputs.get("attention_mask")
-    if not isinstance(mask, Tensor) or mask.shape != states.shape[:2]:
+    mask = of_shape(context.inputs, "attention_mask", *states.shape[:2])
+    if mask is None:
         return states.mean(1)
     weight = mask.to(states)[..., None]
     return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
@@ -343,8 +350,8 @@ def is_value(logits: Tensor, context: Context) -> bool:
 
 def place_word(context: Context, places: int) -> str:
     """What a place of the output is: a token, a frame of sound, or a position."""
-    ids = context.inputs.get("input_ids")
-    if isinstance(ids, Tensor) and ids.shape[-1] == places:
+    ids = get(context.inputs, "input_ids")
+    if ids is not None and ids.shape[-1] == places:
         return "token"
     return "frame" if any(name in context.inputs for name in SOUND) else "position"
 
@@ -353,8 +360,8 @@ def place_name(context: Context, sample: int, start: int, end: int, places: int)
     """What places ``start`` to ``end`` of the output are called: ``token 4 (Paris)``, ``tokens 3 to 5``, ``frame 7``."""
     what = place_word(context, places)
     words = f"{what} {start}" if start == end else f"{what}s {start} to {end}"
-    ids = context.inputs.get("input_ids")
-    if what != "token" or context.text is None or not isinstance(ids, Tensor):
+    ids = get(context.inputs, "input_ids")
+    if what != "token" or context.text is None or ids is None:
         return words
     return f"{words} ({context.text(ids[sample, start : end + 1].tolist())})"
 
@@ -370,9 +377,9 @@ def real_places(context: Context, batch: int, places: int) -> Bool[Tensor, "batc
 
 
 def _unpadded(context: Context, batch: int, places: int) -> Tensor:
-    mask = context.inputs.get("attention_mask")
+    mask = get(context.inputs, "attention_mask")
     everything = torch.ones(batch, places, dtype=torch.bool)
-    if not isinstance(mask, Tensor) or mask.dim() != 2 or len(mask) != batch:
+    if mask is None or mask.dim() != 2 or len(mask) != batch:
         return everything
     real = mask.cpu() != 0
     if real.shape[1] == places:
@@ -385,10 +392,10 @@ def _unpadded(context: Context, batch: int, places: int) -> Tensor:
 
 
 def _special(context: Context, batch: int, places: int) -> Tensor:
-    given, ids = context.inputs.get("special_tokens_mask"), context.inputs.get("input_ids")
-    if isinstance(given, Tensor) and given.shape == (batch, places):
+    given, ids = (of_shape(context.inputs, name, batch, places) for name in ("special_tokens_mask", "input_ids"))
+    if given is not None:
         return given.cpu() != 0
-    if not isinstance(ids, Tensor) or ids.shape != (batch, places):
+    if ids is None:
         return torch.zeros(batch, places, dtype=torch.bool)
     return torch.isin(ids.cpu(), torch.tensor(sorted(special_ids(context)), dtype=ids.dtype))
 

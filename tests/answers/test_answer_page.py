@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import heedmap
 from browsing import IN_A_BROWSER
 from heedmap.cli.main import app
-from heedmap.data.explanation import Segment
+from heedmap.data.segments import Segment
 from heedmap.render.answer_page import answer_page
 
 pytestmark = IN_A_BROWSER

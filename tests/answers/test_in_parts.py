@@ -9,8 +9,8 @@ import torch
 from families import FAMILIES
 
 import heedmap
-from heedmap.models import parts
-from heedmap.models.parts import parts as parts_of
+from heedmap.models import forced
+from heedmap.models.forced import part_ends as parts_of
 
 LONG = [[7, 30, 9, 12, 41, 5, 21, 8, 33, 14, 6], [21, 8, 33, 40, 3, 17, 9]]
 
@@ -26,7 +26,7 @@ def test_parts_change_nothing(name: str, method: str, options: dict[str, Any], m
     told: list[tuple[int, int]] = []
     lengths: list[int] = []
     model.register_forward_pre_hook(lambda _, __, given: lengths.append(given["input_ids"].shape[1]), with_kwargs=True)
-    monkeypatch.setattr(parts, "parts", lambda prompt, steps: [2, 4, 8, steps])
+    monkeypatch.setattr(forced, "part_ends", lambda prompt, steps: [2, 4, 8, steps])
     found = heedmap.explain_answer(model, inputs, progress=lambda done, of: told.append((done, of)), **asked)
     assert len(set(lengths)) >= 3, "three passes: the fourth part would be one in which a sample says nothing"
     assert told == sorted(told)

@@ -13,7 +13,7 @@ from torch import nn
 
 import heedmap
 from heedmap.errors import InputError, OptionError, TargetError
-from heedmap.models.labels import special_ids, token_boundaries, token_labels, unwritten_ids
+from heedmap.models.words import special_ids, token_boundaries, token_labels, unwritten_ids
 from heedmap.targets import ClassLogit, Contrast, DetectionQuery, NextToken, Similarity
 
 PROMPT = torch.tensor([[5, 6, 11, 40, 13]])

@@ -11,7 +11,7 @@ from heedmap.cli.main import app
 from heedmap.errors import AttentionError, GradientError, OptionError
 from heedmap.methods import supported
 from heedmap.methods.supported import Supported
-from heedmap.models.parts import _joined
+from heedmap.models.forced import joined_parts
 
 TEXT = "dog red ; cat blue ? cat"
 CELL = "one stream: text"
@@ -103,7 +103,7 @@ def test_parts_of_an_answer_by_other_methods_are_no_answer():
             self.first = type("First", (), {"method": method})()
 
     with pytest.raises(AttentionError, match=r"attn_lrp or generic only.*name a method"):
-        _joined([Part("generic"), Part("attn_lrp")])
+        joined_parts([Part("generic"), Part("attn_lrp")])
 
 
 def test_pictures_pages_and_the_terminal_say_why(tmp_path):

@@ -19,9 +19,8 @@ from heedmap.evaluate.coco import encoded
 from heedmap.evaluate.evaluation import EvaluationPlan, MethodSpec, run
 from heedmap.evaluate.experiments import detection
 from heedmap.evaluate.experiments.detection import Detection, _box_overlap, _object_of, _probabilities, _unpadded
-from heedmap.models.kinds import KINDS
+from heedmap.models.kinds import KINDS, Processors
 from heedmap.models.model import Model
-from heedmap.models.processors import Processors
 from heedmap.zoo.dataset import shown
 from heedmap.zoo.world import make_scene
 

@@ -16,7 +16,7 @@ from heedmap.evaluate.evaluation import EvaluationPlan, MethodSpec, run
 from heedmap.evaluate.evidence import AREAS, patch_evidence
 from heedmap.evaluate.experiments import segmentation
 from heedmap.evaluate.experiments.segmentation import Segmentation
-from heedmap.models.processors import Processors
+from heedmap.models.kinds import Processors
 from heedmap.zoo.dataset import shown
 from heedmap.zoo.world import SPLITS
 

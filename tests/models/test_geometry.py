@@ -8,11 +8,11 @@ import torch
 import transformers as tr
 from PIL import Image
 
-from heedmap.data.explanation import Segment
 from heedmap.data.picture import Geometry, Picture
+from heedmap.data.segments import Segment
 from heedmap.errors import InputError
 from heedmap.models import load
-from heedmap.models.preprocessing import geometries, trimmed
+from heedmap.models.image import geometries, trimmed
 from heedmap.render.overlay import overlay
 
 PROCESSORS = {

@@ -1,6 +1,7 @@
 import pytest
 
-from heedmap.models.labels import CONTINUED, box_labels, decoded, second_labels, token_boundaries, token_labels
+from heedmap.models.audio import second_labels
+from heedmap.models.words import CONTINUED, box_labels, decoded, token_boundaries, token_labels
 
 from . import builders
 

@@ -9,7 +9,7 @@ from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.evaluate.evaluation import EvaluationPlan, contenders, run
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.experiments.sanity import Sanity
-from heedmap.models.libraries import open_clip_subject, timm_subject
+from heedmap.models.loader import open_clip_subject, timm_subject
 
 
 def noise(rows=40, columns=60):

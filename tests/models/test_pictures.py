@@ -7,7 +7,7 @@ from PIL import Image
 
 from heedmap.errors import InputError
 from heedmap.models import load
-from heedmap.models.image import rgb
+from heedmap.models.media import rgb
 from heedmap.render.overlay import as_picture
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import heedmap
 from heedmap.errors import InputError
-from heedmap.models.image import rgb
+from heedmap.models.media import rgb
 
 GREY = Image.radial_gradient("L").resize((90, 60))
 COLOURED = Image.merge(

@@ -9,7 +9,8 @@ import transformers as tr
 
 from heedmap.errors import InputError, ModelLoadError
 from heedmap.models import load
-from heedmap.models.audio import clip, resample, seconds, sound_inputs
+from heedmap.models.audio import seconds, sound_inputs
+from heedmap.models.media import clip, resample
 
 
 def tone(hertz, rate, length):

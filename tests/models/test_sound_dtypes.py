@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from heedmap.errors import InputError
-from heedmap.models.audio import clip
+from heedmap.models.media import clip
 
 RATE = 16000
 TONE = (0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)).astype(np.float32)

@@ -11,10 +11,10 @@ import transformers as tr
 from rich.console import Console
 
 import heedmap
-from heedmap.data.explanation import Segment
+from heedmap.data.segments import Segment
 from heedmap.errors import InputError
 from heedmap.evaluate.masking import masked
-from heedmap.models.audio import laid_out, patches, sound_inputs
+from heedmap.models.audio import Hearing, patches, sound_inputs
 from heedmap.render.sample import sample
 from heedmap.render.terminal import terminal
 
@@ -63,7 +63,7 @@ def test_a_patch_lies_where_the_model_hears_it(subject):
     changed = inputs.clone()
     changed[:, 30:34, 20:22] += 5  # 0.30 to 0.34 s
     segments = _segment(_moved(subject.model.audio_spectrogram_transformer.embeddings, inputs, changed)[2:])
-    laid = laid_out(segments, subject.config, subject.processors.audio)["audio"]
+    laid = Hearing({}, subject.config, subject.processors.audio).laid_out(segments)["audio"]
     bands, times = (np.unique(axis) for axis in laid.relevance.reshape(laid.grid).numpy().nonzero())
     # patches of 16 frames, or bands, begin every 10: the first that holds frame 30 begins at 20
     assert (laid.grid, bands.tolist(), times.tolist()) == ((3, 5), [1, 2], [2, 3])
@@ -77,7 +77,7 @@ def test_a_folded_spectrogram_is_unfolded(folded):
 
     def seen(changed):
         moved = _moved(lambda x: encoder.patch_embed(encoder.reshape_mel2img(x)), inputs, changed)
-        laid = laid_out(_segment(moved), model.config, extractor)["audio"]
+        laid = Hearing({}, model.config, extractor).laid_out(_segment(moved))["audio"]
         return [np.unique(axis) for axis in laid.relevance.reshape(laid.grid).numpy().nonzero()]
 
     later = inputs.clone()

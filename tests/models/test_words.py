@@ -8,8 +8,7 @@ import torch
 
 from heedmap.errors import TargetError
 from heedmap.models import load
-from heedmap.models.decoder import first_word, position_of
-from heedmap.models.word_targets import token_ids
+from heedmap.models.words import first_word, position_of, token_ids
 from heedmap.targets import ClassLogit, NextToken
 
 PROMPT = "The capital of France is"

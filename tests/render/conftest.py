@@ -7,8 +7,8 @@ import torch
 from hand_made import HOSTILE, attention, patches, segment
 from PIL import Image
 
-from heedmap.data.explanation import Segment
 from heedmap.data.flow import Flow, StreamInfo
+from heedmap.data.segments import Segment
 from heedmap.explanation import Explanation
 
 

@@ -8,8 +8,8 @@ from urllib.parse import unquote
 import torch
 from PIL import Image
 
-from heedmap.data.explanation import Segment
 from heedmap.data.flow import AttentionInfo
+from heedmap.data.segments import Segment
 
 HOSTILE = (
     "[CLS]",

@@ -10,8 +10,9 @@ from hand_made import patches, segment
 from rich.console import Console
 
 from heedmap.common.printable import counted, visible, without_folders
-from heedmap.data.explanation import UNKNOWN_WORD, Top
+from heedmap.data.explanation import UNKNOWN_WORD
 from heedmap.data.flow import Flow
+from heedmap.data.segments import Top
 from heedmap.render import files
 from heedmap.render.cautions import cautions
 from heedmap.render.figure import side_by_side

@@ -10,7 +10,7 @@ from matplotlib.collections import QuadMesh
 from PIL import Image
 
 import heedmap
-from heedmap.data.explanation import Top
+from heedmap.data.segments import Top
 from heedmap.errors import InputError
 from heedmap.render.overlay import ALPHA, muted
 from heedmap.render.page import comparison_page, explanation_fragment, explanation_page

@@ -10,7 +10,7 @@ import torch
 from hand_made import segment
 from rich.text import Text
 
-from heedmap.data.explanation import Segment
+from heedmap.data.segments import Segment
 from heedmap.render import files
 from heedmap.render.figure import side_by_side
 from heedmap.render.sample import Drawn, sample

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from heedmap.data.explanation import Top
+from heedmap.data.segments import Top
 from heedmap.render.scale import chip_colours
 from heedmap.render.terminal import Kept, terminal
 from heedmap.render.views import WIDEST_GRID

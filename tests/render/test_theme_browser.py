@@ -16,7 +16,7 @@ from PIL import Image
 
 import heedmap
 from browsing import IN_A_BROWSER, launched
-from heedmap.data.explanation import Segment
+from heedmap.data.segments import Segment
 from heedmap.render.answer_page import answer_page
 from heedmap.render.page import explanation_page
 

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from heedmap.attention import mixers, moves, places
 from heedmap.attention import operations as ops
+from heedmap.attention.backward import reached
 from heedmap.attention.blocks import AttendingTape, BlockAttention, BlockLayout
 from heedmap.attention.companions import GivenWeights, Lost, Pair, Summed
 from heedmap.attention.moves import TorchCall
-from heedmap.attention.numbers import NOTHING, Ids, all_before, all_of, distinct, once, runs
+from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, once, runs
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tags import Tag
 from heedmap.attention.tape import _replaced, _tensors
@@ -158,7 +159,7 @@ class PlacedTape(AttendingTape):
             made = [self.attentions[a] for a in self.attentions_of([index])]
             return frozenset[int]().union(*(a.query_sources | a.value_sources for a in made))
 
-        seen = (self.sources[i] for i in all_before(self.tag(tensor).sources, read))
+        seen = (self.sources[i] for i in reached(self.tag(tensor).sources, read))
         return {source.name for source in seen if source.kind in ("input", "leaf")}
 
     def _mark_gate(self, call: TorchCall) -> None:

@@ -129,7 +129,7 @@ class _Run:
 
     def items(self) -> Iterator[Item]:
         """Every input, once its map is written; its line is printed in the order of the inputs."""
-        from heedmap.models.batching import alike
+        from heedmap.models.answers import alike
 
         most = self.options.many.batch
         pairs = iter(zip(self.rows, self.keys, strict=True))
@@ -218,7 +218,7 @@ class _Run:
             item.result = explanation
 
     def _explained(self, group: Sequence[Item]) -> list[Explanation]:
-        from heedmap.models.batching import explained
+        from heedmap.models.answers import explained
 
         boxes = [item.inputs["boxes"] for item in group if item.inputs["boxes"] is not None]
         sounds = [item.inputs["audio"] for item in group if item.inputs["audio"] is not None]

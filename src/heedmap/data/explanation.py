@@ -1,4 +1,4 @@
-"""What an explanation holds, and its file: plain data, read by the renderers; it knows nothing of models or pictures."""
+"""What an explanation holds, its file, and the difference of two: plain data that knows nothing of models or pictures."""
 
 from __future__ import annotations
 
@@ -6,167 +6,46 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, Self, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict, TypeVar
 
 from heedmap.common.files import write_atomically
-from heedmap.data.answer import ENDED, Answer
 from heedmap.data.flow import Flow
+from heedmap.data.segments import ENDED, Answer, Segment, Top, from_json, of_sample
 from heedmap.errors import FileFormatError, InputError, OptionError, UnknownNameError
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
     from torch import Tensor
+
 
 FORMAT = "heedmap-explanation"
 FORMAT_VERSION = 2
 """2: with an answer; without one a file is of version 1 as ever."""
-
+SEGMENT_FIELDS = ("name", "kind", "stream", "grid", "labels", "boundaries", "roles")
+"""What a file's header has of a segment; files of before have not all of them."""
 TOOK = "method 'auto' took "
 """With this begins the note of a flow that says which method was chosen, and why."""
-
 UNKNOWN_WORD = "the model does not know what is written there"
 """In the note of a flow that tells of words which a vocabulary lacks."""
-
-ROLES = {"person": "p", "system": "s", "model": "m", "template": "t", "place": "i", "padding": "_"}
-"""Who brought a token into a text: the person, the system prompt, an earlier answer of the model, the template (marks and
-special tokens); the place of a picture's or a sound's token; padding."""
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """A part of the input that a person recognises, with the relevance of each of its tokens.
-
-    Attributes:
-        name: ``"text"``, ``"image"``, ``"boxes"``, ``"audio"``, ``"queries"``, ``"decoder"``, or the input's own name.
-        kind: ``"text"``, ``"image"``, ``"boxes"``, ``"audio"`` or ``"tokens"``: how to draw it.
-        stream: the stream that holds it.
-        relevance: (batch, tokens), float32 on the CPU; 0 for a token that the model did not take in. Of an explanation
-            with an ``answer``: (batch, steps, tokens).
-        positions: (batch, tokens), int64: each token's place in its stream; -1 for one that the model did not take in.
-        grid: (rows, columns) of the patches of an image, row-major; None for other kinds.
-        labels: for each sample the tokens' labels (words, box names); None where nobody gave any.
-        boundaries: for each sample one letter a token: how it stands to the one before it in the text. ``w`` white space is
-            between them, ``+`` none, ``c`` it continues a character, ``s`` it is a special token, no part of the text.
-            None where nobody told.
-        roles: for each sample one letter a token: who brought it in, see :data:`ROLES`. None where nobody told.
-
-    Examples:
-        >>> import heedmap
-        >>> sample = heedmap.zoo_sample("lxmert-shapes")
-        >>> explanation = heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs)
-        >>> for segment in explanation.segments.values():
-        ...     print(segment.name, segment.relevance.shape, segment.labels[0][:3])
-        text torch.Size([1, 9]) ('[CLS]', 'which', 'colour')
-        boxes torch.Size([1, 10]) ('pink heart', 'pink star', 'pink ring')
-    """
-
-    name: str
-    kind: str
-    stream: str
-    relevance: Float[Tensor, "batch *steps tokens"]
-    positions: Int[Tensor, "batch tokens"]
-    grid: tuple[int, int] | None = None
-    labels: tuple[tuple[str, ...], ...] | None = None
-    boundaries: tuple[str, ...] | None = None
-    roles: tuple[str, ...] | None = None
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens."""
-        return int(self.relevance.shape[-1])
-
-    def sample(self, index: int) -> Segment:
-        """Sample ``index``, from 0, as a segment of a batch of one."""
-        row = slice(index, index + 1)
-        return replace(
-            self,
-            relevance=self.relevance[row],
-            positions=self.positions[row],
-            labels=None if self.labels is None else self.labels[row],
-            boundaries=None if self.boundaries is None else self.boundaries[row],
-            roles=None if self.roles is None else self.roles[row],
-        )
-
-    def has_role(self, *names: str) -> Bool[Tensor, "batch tokens"]:
-        """Which tokens were brought in by one of ``names``, keys of :data:`ROLES`; none where nobody told.
-
-        Raises:
-            OptionError: there is no such name.
-        """
-        import torch
-
-        unknown = [name for name in names if name not in ROLES]
-        if unknown:
-            raise OptionError(f"no token has the role {unknown[0]!r}; known roles: {', '.join(ROLES)}")
-        letters = {ROLES[name] for name in names}
-        if self.roles is None:
-            return torch.zeros_like(self.positions, dtype=torch.bool)
-        return torch.tensor([[letter in letters for letter in row] for row in self.roles])
-
-
-@dataclass(frozen=True, eq=False)
-class Top:
-    """The most probable answers of each sample.
-
-    Attributes:
-        labels: for each sample the names of its most probable answers, most probable first.
-        probabilities: (batch, answers), float32: of these.
-        target: (batch,), float32: of the answer that is explained.
-        function: what made probabilities of the scores: ``"softmax"`` (one answer is right) or ``"sigmoid"`` (each by
-            itself).
-    """
-
-    labels: tuple[tuple[str, ...], ...]
-    probabilities: Float[Tensor, "batch answers"]
-    target: Float[Tensor, " batch"]
-    function: str
-
-    def sample(self, index: int) -> Top:
-        """Of one sample, as of a batch of one."""
-        one = slice(index, index + 1)
-        return replace(self, labels=self.labels[one], probabilities=self.probabilities[one], target=self.target[one])
-
-    @staticmethod
-    def joined(parts: Sequence[Top]) -> Top:
-        """Of several samples, of each its own."""
-        from torch import cat
-
-        labels = tuple(labels for part in parts for labels in part.labels)
-        return replace(
-            parts[0],
-            labels=labels,
-            probabilities=cat([part.probabilities for part in parts]),
-            target=cat([part.target for part in parts]),
-        )
-
-
-class _SegmentHeader(TypedDict):
-    name: str
-    kind: str
-    stream: str
-    grid: Sequence[int] | None
-    labels: Sequence[Sequence[str]] | None
-    boundaries: NotRequired[Sequence[str] | None]
-    roles: NotRequired[Sequence[str] | None]
-
-
-class _TopHeader(TypedDict):
-    labels: Sequence[Sequence[str]]
-    function: str
+CHANGE = "change of "
+"""Before a target, where what is shown is the difference of two maps of it."""
+MOST_NAMED = 5
+Shown = TypeVar("Shown", bound="ExplanationData")
 
 
 class _Header(TypedDict):
     """What a file has beside tensors; those of before have less."""
 
-    segments: Sequence[_SegmentHeader]
-    maps: Sequence[Sequence[str]]
+    segments: Sequence[Mapping[str, Any]]
+    maps: Sequence[tuple[str, str]]
     target: Sequence[str]
     prediction_labels: Sequence[str] | None
     method: str
     options: Mapping[str, object]
     flow: Mapping[str, object]
-    top: NotRequired[_TopHeader | None]
+    top: NotRequired[Mapping[str, Any] | None]
     origin: NotRequired[Mapping[str, str]]
     answer: NotRequired[Mapping[str, object]]
 
@@ -249,20 +128,13 @@ class ExplanationData:
 
     def sample(self, index: int) -> Self:
         """Sample ``index``, from 0, as an explanation of a batch of one."""
-        row = slice(index, index + 1)
-        labels = self.prediction_labels
         return replace(
-            self,
+            of_sample(self, index, "target", "scores", "prediction", "prediction_labels", "box"),
             segments={name: segment.sample(index) for name, segment in self.segments.items()},
-            target=self.target[row],
-            scores=self.scores[row],
-            prediction=None if self.prediction is None else self.prediction[row],
-            prediction_labels=None if labels is None else labels[row],
-            flow=_flow(self.flow, row),
-            maps={pair: whole[row] for pair, whole in self.maps.items()},
+            flow=replace(self.flow, streams=tuple(of_sample(stream, index, "rows") for stream in self.flow.streams)),
+            maps={pair: whole[index : index + 1] for pair, whole in self.maps.items()},
             top=None if self.top is None else self.top.sample(index),
             answer=None if self.answer is None else self.answer.sample(index),
-            box=None if self.box is None else self.box[row],
         )
 
     # -- answers ----------------------------------------------------------------------------------------------------
@@ -450,15 +322,10 @@ class ExplanationData:
             tensors[f"relevance/{name}"], tensors[f"positions/{name}"] = s.relevance, s.positions
         if self.top is not None:
             tensors |= {"top/probabilities": self.top.probabilities, "top/target": self.top.target}
-        pairs = list(self.maps)
-        for number, pair in enumerate(pairs):
-            tensors[f"map/{number}"] = self.maps[pair]
+        tensors |= {f"map/{number}": whole for number, whole in enumerate(self.maps.values())}
         meta = {
-            "segments": [
-                {f: getattr(s, f) for f in ("name", "kind", "stream", "grid", "labels", "boundaries", "roles")}
-                for s in self.segments.values()
-            ],
-            "maps": pairs,
+            "segments": [{name: getattr(s, name) for name in SEGMENT_FIELDS} for s in self.segments.values()],
+            "maps": list(self.maps),
             "target": self.target,
             "prediction_labels": self.prediction_labels,
             "method": self.method,
@@ -477,20 +344,14 @@ class ExplanationData:
     @classmethod
     def _unpack(cls, tensors: dict[str, Tensor], meta: _Header) -> Self:
         segments = {}
-        for s in meta["segments"]:
-            name = s["name"]
-            segments[name] = Segment(
-                name=name,
-                kind=s["kind"],
-                stream=s["stream"],
-                relevance=tensors[f"relevance/{name}"],
-                positions=tensors[f"positions/{name}"],
-                grid=None if s["grid"] is None else (s["grid"][0], s["grid"][1]),
-                labels=None if s["labels"] is None else tuple(tuple(row) for row in s["labels"]),
-                boundaries=None if (marks := s.get("boundaries")) is None else tuple(marks),
-                roles=None if (roles := s.get("roles")) is None else tuple(roles),
-            )
-        labels = meta["prediction_labels"]
+        for header in meta["segments"]:
+            name, plain = header["name"], {field: header[field] for field in SEGMENT_FIELDS if field in header}
+            relevance, positions = tensors[f"relevance/{name}"], tensors[f"positions/{name}"]
+            segments[name] = from_json(Segment, plain, relevance=relevance, positions=positions)
+        labels, top = meta["prediction_labels"], None
+        if (odds := meta.get("top")) is not None:
+            shares, target = tensors["top/probabilities"], tensors["top/target"]
+            top = from_json(Top, odds, probabilities=shares, target=target)
         return cls(
             segments=segments,
             target=tuple(meta["target"]),
@@ -500,20 +361,12 @@ class ExplanationData:
             method=meta["method"],
             options=meta["options"],
             flow=Flow.from_dict(meta["flow"]),
-            maps={(pair[0], pair[1]): tensors[f"map/{n}"] for n, pair in enumerate(meta["maps"])},
-            top=_top(tensors, meta.get("top")),
+            maps={(rows, columns): tensors[f"map/{n}"] for n, (rows, columns) in enumerate(meta["maps"])},
+            top=top,
             origin=meta.get("origin") or {},
             answer=Answer.unpack(tensors, meta["answer"]) if "answer" in meta else None,
             box=tensors.get("box"),
         )
-
-
-def _top(tensors: dict[str, Tensor], meta: _TopHeader | None) -> Top | None:
-    """Files of before there was any have none."""
-    if meta is None:
-        return None
-    labels = tuple(tuple(row) for row in meta["labels"])
-    return Top(labels, tensors["top/probabilities"], tensors["top/target"], meta["function"])
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -548,11 +401,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], _Header]:
         raise FileFormatError(f"{path} is a heedmap file but its header is damaged; save it again") from error
 
 
-def _flow(flow: Flow, row: slice) -> Flow:
-    streams = tuple(replace(s, rows=None if s.rows is None else s.rows[row]) for s in flow.streams)
-    return replace(flow, streams=streams)
-
-
 def _reading(flow: Flow, stream: str, rows: Tensor) -> Flow:
     """The flow with these rows of a stream as those that are read; -1: none."""
     read = tuple(tuple(row for row in sample if row >= 0) for sample in rows.tolist())
@@ -566,3 +414,71 @@ def _passage(targets: tuple[str, ...], labels: tuple[str, ...] | None, first: in
         return targets[real[0]] if real else ENDED
     told = "" if labels is None else f": {' '.join(labels[n] for n in real)!r}"
     return f"tokens {real[0]} to {real[-1]} of the answer{told}"
+
+
+def difference(first: Shown, second: Shown) -> Shown:
+    """``second`` less ``first``; see :meth:`heedmap.explanation.Explanation.difference`."""
+    _check_comparable(first, second)
+    segments, notes = {}, []
+    for name, segment in second.segments.items():
+        segments[name], told = _changed_segment(first.segments[name], segment)
+        notes += told
+    same = first.target == second.target
+    target = tuple(CHANGE + (b if same else f"{a}, now {b}") for a, b in zip(first.target, second.target, strict=True))
+    flow = replace(second.flow, notes=(*second.flow.notes, *notes))
+    scores = second.scores - first.scores
+    return replace(second, segments=segments, target=target, scores=scores, flow=flow, maps={}, top=None)
+
+
+def _check_comparable(first: ExplanationData, second: ExplanationData) -> None:
+    if first.answer is not None or second.answer is not None:
+        raise InputError("the difference of whole answers is not known; take a token of each with step()")
+    if (first.method, dict(first.options)) != (second.method, dict(second.options)):
+        raise InputError(
+            f"the maps are of {first.method} and {second.method}, or of other options, so their numbers are not of one "
+            "kind; explain both inputs by one method with the same options"
+        )
+    if first.segments.keys() != second.segments.keys():
+        raise InputError(
+            f"the maps have the parts {', '.join(first.segments)} and {', '.join(second.segments)}; expected the same "
+            "parts: explain two inputs of one kind by one model"
+        )
+    if len(first.target) != len(second.target):
+        raise InputError(f"the batches are of {len(first.target)} and {len(second.target)} samples; expected as many")
+
+
+def _changed_segment(first: Segment, second: Segment) -> tuple[Segment, list[str]]:
+    """The second segment with what its tokens gained, and words about tokens that only one of the two has."""
+    before, after = first.labels, second.labels
+    if first.grid != second.grid or ((before is None or after is None) and first.tokens != second.tokens):
+        sizes = " and ".join("×".join(map(str, s.grid)) if s.grid else str(s.tokens) for s in (first, second))
+        raise InputError(
+            f"{first.name} has {sizes} tokens, and they cannot be told apart; give inputs of one size, or with words"
+        )
+    if before is None or after is None or second.kind != "text":
+        if first.tokens != second.tokens:
+            raise InputError(f"{first.name} has {first.tokens} and {second.tokens} tokens; give inputs of one size")
+        return replace(second, relevance=second.relevance - first.relevance), []
+    relevance, notes = second.relevance.clone(), []
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+        pairs = _paired_tokens(old, new)
+        for a, b in pairs:
+            relevance[index, b] -= first.relevance[index, a]
+        notes += _unpaired_note(first.name, old, {a for a, _ in pairs}, "was left out and is in no map of the change")
+        notes += _unpaired_note(first.name, new, {b for _, b in pairs}, "is new: its change is all its relevance")
+    return replace(second, relevance=relevance), notes
+
+
+def _paired_tokens(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    """Which token stands for which: those that are the same, in their order, and those that replace each other one by one."""
+    pairs = []
+    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal" or (tag == "replace" and b - a == d - c):
+            pairs += list(zip(range(a, b), range(c, d), strict=True))
+    return pairs
+
+
+def _unpaired_note(name: str, labels: Sequence[str], paired: set[int], what: str) -> list[str]:
+    left = [label for i, label in enumerate(labels) if i not in paired and label]
+    more = "" if len(left) <= MOST_NAMED else f" and {len(left) - MOST_NAMED} more"
+    return [f"{name}: {', '.join(left[:MOST_NAMED])}{more} {what}"] if left else []

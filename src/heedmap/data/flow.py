@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from heedmap.common.printable import visible
+from heedmap.common.printable import counted, visible
+from heedmap.data.segments import from_json
 from heedmap.errors import UnknownNameError
 
 ATTENTION_HEAD = ("attention", "kind", "flow", "heads", "queries×keys", "form", "gradient")
@@ -98,17 +99,10 @@ class Flow:
         """The inverse of :meth:`to_dict`."""
         known: Mapping[str, Any] = data
         return cls(
-            tuple(
-                StreamInfo(**{**s, "segments": tuple(s["segments"]), "rows": _rows(s["rows"])})
-                for s in known["streams"]
-            ),
-            tuple(AttentionInfo(**{**a, "reads": tuple(a["reads"])}) for a in known["attentions"]),
+            tuple(from_json(StreamInfo, stream) for stream in known["streams"]),
+            tuple(from_json(AttentionInfo, attention) for attention in known["attentions"]),
             tuple(known["notes"]),
         )
-
-
-def _rows(rows: list[list[int]] | None) -> tuple[tuple[int, ...], ...] | None:
-    return None if rows is None else tuple(tuple(r) for r in rows)
 
 
 def flow_table(flow: Flow) -> str:
@@ -120,7 +114,7 @@ def flow_table(flow: Flow) -> str:
 
 def summary(flow: Flow) -> str:
     """``12 attentions, 1 stream``."""
-    return f"{_count(len(flow.attentions), 'attention')}, {_count(len(flow.streams), 'stream')}"
+    return f"{counted(len(flow.attentions), 'attention')}, {counted(len(flow.streams), 'stream')}"
 
 
 def attention_lines(flow: Flow) -> list[Line]:
@@ -169,8 +163,7 @@ def _repetition(cells: Sequence[Line], start: int) -> tuple[int, int]:
 
 
 def _repeats(cells: Sequence[Line], start: int, period: int) -> int:
-    pattern = cells[start : start + period]
-    times = 1
+    pattern, times = cells[start : start + period], 1
     while cells[start + times * period : start + (times + 1) * period] == pattern:
         times += 1
     return times
@@ -203,10 +196,6 @@ def _spans(numbers: Sequence[int]) -> str:
             spans.append([n, n])
     words = [str(a) if a == b else f"{a}–{b}" for a, b in spans]
     return ", ".join(words if len(words) <= 6 else [*words[:5], "…", words[-1]])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _plain(head: Line, lines: Sequence[Line]) -> str:

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heedmap.attention.inputs import ModelInputs
-from heedmap.data.explanation import Segment, Top
 from heedmap.data.flow import Flow
+from heedmap.data.segments import Segment, Top
 from heedmap.engine.narrow import Placed, answer, differs, gradients, spread, tensors_of
 from heedmap.errors import MixingError
 from heedmap.explanation import Explanation

@@ -17,8 +17,8 @@ from heedmap.attention.inputs import ModelInputs, contents
 from heedmap.attention.tags import Source
 from heedmap.attention.token_positions import InputSpan, leaf_rows
 from heedmap.common.printable import without_folders
-from heedmap.data.explanation import Segment
 from heedmap.data.flow import AttentionInfo, Flow, StreamInfo
+from heedmap.data.segments import Segment
 from heedmap.engine.choosing import MethodCall
 from heedmap.errors import HeedmapError
 from heedmap.explanation import Explanation

@@ -16,7 +16,7 @@ from heedmap.attention.backward import Pulls
 from heedmap.attention.forward import rows_of_one
 from heedmap.attention.inputs import KEEP, signature, unwrapped
 from heedmap.common.progress import Progress
-from heedmap.data.explanation import Segment
+from heedmap.data.segments import Segment
 from heedmap.engine.choosing import MethodCall, first_that_can, noted
 from heedmap.engine.engine import Engine, Run
 from heedmap.engine.gradients import checked_gradients, mean_readouts

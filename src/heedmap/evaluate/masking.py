@@ -21,14 +21,14 @@ from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.answer import inputs_of
 from heedmap.methods.cards import CHANCE
 from heedmap.models.inputs import standard
-from heedmap.models.labels import special_ids
+from heedmap.models.words import special_ids
 from heedmap.outputs import get, needed
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-    from heedmap.data.explanation import Segment
+    from heedmap.data.segments import Segment
     from heedmap.datasets.sample import Reader, Sample
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-    from heedmap.data.explanation import Segment
+    from heedmap.data.segments import Segment
     from heedmap.datasets.sample import Sample
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model

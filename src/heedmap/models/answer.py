@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,18 @@ from heedmap.attention.at_rest import answering
 from heedmap.attention.forward import output_of
 from heedmap.attention.inputs import configuration, named, unwrapped, without_cache
 from heedmap.common.progress import Progress
-from heedmap.data.answer import ENDED, Answer
-from heedmap.data.explanation import Segment
+from heedmap.data.segments import ENDED, Answer, Segment
 from heedmap.engine.result import SEGMENTS
 from heedmap.engine.stepwise import SaidTokens, Stepwise, explain_steps, logits_at, of_last
-from heedmap.errors import InputError
-from heedmap.models.contrast import RUNNER, Against, against
-from heedmap.models.forced import Forced, check_places, forced, left_padded
-from heedmap.models.labels import boundaries_of, place_of, token_labels
-from heedmap.models.parts import in_parts
-from heedmap.models.saying import TOLERANCE, Prompt, begun, generated, given, grown, spelled
+from heedmap.errors import InputError, OptionError
+from heedmap.models.forced import Forced, check_places, forced, in_parts, left_padded
+from heedmap.models.saying import TOLERANCE, Prompt, begun, given_answer, grown, own_answer, spelled
+from heedmap.models.words import boundaries_of, place_of, token_labels
 from heedmap.outputs import Context, class_logits, special_ids
 
 if TYPE_CHECKING:
+    from jaxtyping import Int
+
     from heedmap.engine.engine import Wrapped
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
@@ -98,20 +97,20 @@ def explain_answer(
     whole = forced(uncached, start.name, start.prompts, tokens, grown(asked.module, asked.inputs, start))
     check_places(whole, asked.config)
     said = SaidTokens(whole.tokens, whole.rows, whole.columns[whole.name].shape[1])
-    other = asked.against(contrast, whole.tokens, start)
-    if other is not None and bool((other.tokens == RUNNER).any()):
-        other = replace(other, tokens=asked.runners(other.tokens, whole.inputs, said))
-    said = replace(said, others=None if other is None else other.tokens)
+    others, notes = (None, ()) if contrast is None else _Contrasts(asked, start, whole.tokens).read(contrast)
+    if others is not None and bool((others == RUNNER).any()):
+        others = asked.runners(others, whole.inputs, said)
+    said = replace(said, others=others)
 
     def explained(inputs: Mapping[str, object], part: SaidTokens, tell: Progress) -> Stepwise:
         return explain_steps(model, inputs, part, method=method, progress=tell, **options)
 
     steps = in_parts(whole, said, progress, explained)
     asked.check(start, steps, said)
-    notes = start.notes + (() if other is None else other.notes)
-    source = "generated" if answer is None else "given"
+    made = asked.answer(steps, whole, others, "generated" if answer is None else "given")
     segments = options.get("segments")
-    return asked.explanation(steps, whole, other, source, notes, segments if isinstance(segments, Mapping) else {})
+    named = segments if isinstance(segments, Mapping) and segments else SEGMENTS
+    return asked.explanation(steps, whole, made, start.notes + notes, named)
 
 
 class _Asked:
@@ -123,34 +122,18 @@ class _Asked:
         self.settings = settings
         self.config = configuration(self.module)
         self.inputs = left_padded(named(self.module, inputs), self.module, self.config)
-        labels = None if self.subject is None else self.subject.labels
-        self.context = Context.of(self.inputs, self.config, labels, self.module.forward, self.subject)
+        self.context = Context.of(self.inputs, self.config, None, self.module.forward, self.subject)
         self.tokenizer = None if self.subject is None else self.subject.tokenizer
         self.special = special_ids(self.context)
 
     def says(self) -> tuple[Prompt, list[list[int]]]:
         with answering(self.module):
-            return generated(self.module, self.inputs, self.settings, self.special)
+            return own_answer(self.module, self.inputs, self.settings, self.special)
 
     def is_given(self, answer: AnswerInput) -> tuple[Prompt, list[list[int]]]:
         with answering(self.module):
             start = begun(self.module, self.inputs, self.settings)
-        return given(answer, start, len(start.prompts), self.tokenizer, self.context.vocabulary, self.special)
-
-    def against(self, contrast: ContrastInput | None, tokens: Tensor, start: Prompt) -> Against | None:
-        def ids(text: str, sample: int) -> list[int]:
-            return spelled(text, start, sample, self.tokenizer, "contrast")
-
-        def places(word: str, sample: int) -> list[int]:
-            row, wanted = tokens[sample].tolist(), ids(word, sample)
-            first = place_of(wanted, row)
-            if first is None:
-                raise InputError(
-                    f"the contrast names {word!r}, which is not in the answer {self.text(row)!r}; give a word of it"
-                )
-            return list(range(first, first + len(wanted)))
-
-        return against(contrast, tokens, ids, places, self.names)
+        return given_answer(answer, start, self.tokenizer, self.context.vocabulary, self.special)
 
     def runners(self, others: Tensor, inputs: Mapping[str, object], said: SaidTokens) -> Tensor:
         """``others`` with the most probable tokens but the answer's own, where the runner-up is meant."""
@@ -185,16 +168,10 @@ class _Asked:
         return tuple(label if i >= 0 else "" for i, label in zip(ids, labels, strict=True))
 
     def explanation(
-        self,
-        steps: Stepwise,
-        whole: Forced,
-        other: Against | None,
-        source: str,
-        notes: tuple[str, ...],
-        segments: Mapping[str, str],
+        self, steps: Stepwise, whole: Forced, answer: Answer, notes: tuple[str, ...], segments: Mapping[str, str]
     ) -> Explanation:
-        """The steps as one explanation, the words of the answer apart from those of the prompt."""
-        name = (segments or SEGMENTS)[whole.name]
+        """The steps as one explanation, the words of the answer apart from those of the prompt; ``segments``: input → name."""
+        name = segments[whole.name]
         if name not in steps.relevance:
             raise InputError(
                 f"no token begins in {whole.name}, so the answer has no map (there is {', '.join(steps.relevance)})"
@@ -204,7 +181,6 @@ class _Asked:
         said = _picked(words, whole.answer, "answer")
         said = self._named(replace(said, relevance=said.relevance.tril(-1)), whole.tokens)
         made |= {name: _picked(words, whole.prompt), "answer": said}
-        answer = self._answer(steps, whole, other, source)
         return replace(
             steps.first,
             segments=made,
@@ -224,34 +200,29 @@ class _Asked:
         ids, names = tokens.clamp(min=0).tolist(), tuple(map(self.names, tokens.tolist()))
         return replace(segment, labels=names, boundaries=boundaries_of(self.tokenizer, ids, names))
 
-    def _answer(self, steps: Stepwise, whole: Forced, other: Against | None, source: str) -> Answer:
+    def answer(self, steps: Stepwise, whole: Forced, others: Tensor | None, source: str) -> Answer:
         tokens = whole.tokens.tolist()
-        best = tuple(tuple(map(self.names, row)) for row in steps.best.tolist())
-        others = None if other is None else other.tokens.tolist()
+        against = [[-1] * len(row) for row in tokens] if others is None else others.tolist()
         return Answer(
             tuple(map(self.text, tokens)),
             whole.tokens,
             whole.rows,
-            tuple(self._targets(row, None if others is None else others[sample]) for sample, row in enumerate(tokens)),
+            tuple(map(self._targets, tokens, against)),
             steps.probabilities,
-            best,
+            tuple(tuple(map(self.names, row)) for row in steps.best.tolist()),
             steps.best_probabilities,
-            None if other is None else other.tokens,
+            others,
             source,
         )
 
-    def _targets(self, tokens: Sequence[int], others: Sequence[int] | None) -> tuple[str, ...]:
+    def _targets(self, tokens: Sequence[int], others: Sequence[int]) -> tuple[str, ...]:
         """What each step explains, in words."""
-        against = [""] * len(tokens)
-        if others is not None:
-            against = [
-                f" rather than {name!r}" if token >= 0 else ""
-                for token, name in zip(others, self.names(others), strict=True)
-            ]
-        named = zip(tokens, self.names(tokens), against, strict=True)
+        named = zip(tokens, self.names(tokens), others, self.names(others), strict=True)
         return tuple(
-            f"{name!r}{less}, token {number} of the answer" if token >= 0 else ENDED
-            for number, (token, name, less) in enumerate(named)
+            f"{name!r}{f' rather than {against!r}' if other >= 0 else ''}, token {number} of the answer"
+            if token >= 0
+            else ENDED
+            for number, (token, name, other, against) in enumerate(named)
         )
 
 
@@ -289,3 +260,100 @@ def _begun(text: str) -> str:
 
 def _told(values: Tensor) -> str:
     return ", ".join(f"{value:.3g}" for value in values.tolist())
+
+
+RUNNER_UP = "runner-up"
+RUNNER = -2
+"""In place of a token: the most probable one but for the answer's own, known after the pass."""
+
+
+class _Contrasts:
+    """What the tokens of an answer, (batch, steps), are set against."""
+
+    def __init__(self, asked: _Asked, start: Prompt, answer: Int[Tensor, "batch steps"]) -> None:
+        self._asked, self._start, self._answer = asked, start, answer
+        self._tokens, self._notes = torch.full_like(answer, -1), dict[str, None]()
+
+    def read(self, contrast: ContrastInput) -> tuple[Int[Tensor, "batch steps"], tuple[str, ...]]:
+        """Ids, int64, -1: none, :data:`RUNNER`: the runner-up; and what is to be told of them. See :func:`explain_answer`.
+
+        Raises:
+            OptionError: it is in another form, or of another length.
+            InputError: a word that the tokenizer cannot make, or that is not in the answer.
+        """
+        samples = range(len(self._answer))
+        if isinstance(contrast, Mapping):
+            for where, other in contrast.items():
+                for sample in samples:
+                    self._set(sample, self._places(where, sample), other)
+        elif isinstance(contrast, str) or _are_texts(contrast):
+            texts = [contrast] * len(samples) if isinstance(contrast, str) else list(contrast)
+            if len(texts) != len(samples):
+                raise OptionError(
+                    f"contrast has {len(texts)} texts for {len(samples)} samples; give one, or one a sample"
+                )
+            for sample, text in enumerate(texts):
+                self._set(sample, (self._answer[sample] >= 0).nonzero()[:, 0].tolist(), text)
+        else:
+            self._tokens = _given_ids(contrast, self._answer)
+        return self._tokens.masked_fill(self._answer < 0, -1), tuple(self._notes)
+
+    def _ids(self, text: str, sample: int) -> list[int]:
+        return spelled(text, self._start, sample, self._asked.tokenizer, "contrast")
+
+    def _places(self, where: object, sample: int) -> list[int]:
+        """The tokens of the answer that a word of it is, or the token of this number."""
+        row = self._answer[sample].tolist()
+        if not isinstance(where, str):
+            if isinstance(where, bool) or not isinstance(where, int) or not -len(row) <= where < len(row):
+                raise OptionError(
+                    f"contrast names token {where!r} of the answer; expected a word of it, or 0 to {len(row) - 1}"
+                )
+            return [where % len(row)]
+        wanted = self._ids(where, sample)
+        first = place_of(wanted, row)
+        if first is None:
+            raise InputError(
+                f"the contrast names {where!r}, which is not in the answer {self._asked.text(row)!r}; give a word of it"
+            )
+        if not wanted:
+            raise InputError(f"contrast names {where!r}, which has no tokens; give a word of the answer")
+        return list(range(first, first + len(wanted)))
+
+    def _set(self, sample: int, places: Sequence[int], other: str) -> None:
+        """Sets the tokens at ``places`` of a sample against a word, or another answer."""
+        if other == RUNNER_UP:
+            self._tokens[sample, list(places)] = RUNNER
+            return
+        if not isinstance(other, str):
+            raise OptionError(f"contrast sets {other!r} against a word; expected a word, or {RUNNER_UP!r}")
+        ids = self._ids(other, sample)
+        if not ids:
+            raise InputError("the contrast is empty: it has no tokens; give a word")
+        several = len(ids) == len(places)
+        self._tokens[sample, list(places)] = self._tokens.new_tensor(ids if several else ids[0])
+        if not several and len(ids) > 1:
+            where = f"{len(places)} {'is' if len(places) == 1 else 'are'} set against it"
+            first = self._asked.names(ids)[0]
+            self._notes[
+                f"the contrast {other!r} has {len(ids)} tokens where {where}: its first one, {first!r}, is taken"
+            ] = None
+
+
+def _are_texts(contrast: object) -> TypeGuard[Sequence[str]]:
+    return isinstance(contrast, (list, tuple)) and bool(contrast) and all(isinstance(text, str) for text in contrast)
+
+
+def _given_ids(contrast: object, tokens: Tensor) -> Tensor:
+    try:
+        ids = torch.as_tensor(contrast)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(
+            f"contrast is a {type(contrast).__name__}; expected a word, another answer, token ids of the answer's shape, a "
+            f"mapping of words to words, or {RUNNER_UP!r}"
+        ) from error
+    if ids.is_floating_point() or ids.shape != tokens.shape:
+        raise OptionError(
+            f"contrast has shape {tuple(ids.shape)}, and the answer {tuple(tokens.shape)}; give as many token ids as it has"
+        )
+    return ids.to(tokens)

@@ -1,10 +1,10 @@
-"""Several answers of a model to one input, each with its explanation, all from one forward pass."""
+"""Several explanations from one pass: of all that a model answers to one input, or of several inputs of one size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from heedmap.errors import InputError, OptionError
 
@@ -14,16 +14,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from heedmap.data.picture import Picture
+    from heedmap.data.picture import Box, Picture
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
     from heedmap.models.model import Model
     from heedmap.render.sound import Sound
-    from heedmap.types import AudioInput, BoxesInput, ImageInput, TextInput, TokenIds
+    from heedmap.types import AudioInput, BoxesInput, ImageInput, OneBoxes, OneSound, TextInput, TokenIds
 
 INFERRED = "inferred"
 """As ``heedmap.outputs.INFERRED``, which torch comes with."""
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,15 +112,11 @@ def alignment(
 ) -> Answers:
     """What each token that a model says rests on: the steps of :func:`heedmap.explain_answer`, each as an explanation of its own.
 
+    Inputs (one sample), method and options are as for ``subject.explain``.
+
     Args:
         subject: ``heedmap.load(…)`` of a model that says words.
-        text: one sample, as for ``subject.explain``.
-        image: as there.
-        boxes: as there.
-        audio: as there.
         decoder_input_ids: (1, tokens), for other words than an encoder-decoder's own.
-        method: a key of ``heedmap.METHODS``, or a method.
-        options: the method's own.
 
     Raises:
         InputError: the model does not say a text, or what is given is a batch, or it says nothing.
@@ -166,18 +161,14 @@ def detections(
 ) -> Answers:
     """What each object that a detector finds rests on, with its box, from one forward pass more.
 
+    Inputs (one sample), method and options are as for ``subject.explain``.
+
     Args:
         subject: ``heedmap.load(…)`` of a detector with object queries, such as DETR.
-        text: one sample, as for ``subject.explain``.
-        image: as there.
-        boxes: as there.
-        audio: as there.
         threshold: an object is kept from this probability on, 0 to 1.
         most: so many are kept at most, the most probable ones.
         no_object: as for ``targets.DetectionQuery``: index of the "no object" class; None: the model has none; by default
             inferred.
-        method: a key of ``heedmap.METHODS``, or a method.
-        options: the method's own.
 
     Raises:
         InputError: the model finds no boxes, what is given is a batch, or nothing is as probable as ``threshold``.
@@ -200,14 +191,89 @@ def detections(
         raise OptionError(f"threshold={threshold} and most={most}; expected a probability, 0 to 1, and at least 1")
     inputs = subject.inputs(text, image, boxes, audio)
     objects = found_objects(output_of(subject.model, inputs), subject.context(inputs), no_object)
-    kept = [
-        (prediction, prediction.probability or 0.0, prediction.box)
-        for prediction in objects
-        if (prediction.probability or 0.0) >= threshold
-    ][:most]
+    kept = [found for found in objects if (found.probability or 0.0) >= threshold][:most]
     if not kept:
         raise InputError(f"no object is as probable as {threshold}; the most probable has {objects[0].probability:.3g}")
-    targets = [prediction.target for prediction, _, _ in kept]
-    explanations = explain(subject, inputs, target=targets, method=method, **options)
-    called = tuple(f"{prediction.label} {probability:.0%}" for prediction, probability, _ in kept)
-    return Answers(called, tuple(explanations), tuple(box for _, _, box in kept if box is not None))
+    explanations = explain(subject, inputs, target=[found.target for found in kept], method=method, **options)
+    called = tuple(f"{found.label} {found.probability or 0.0:.0%}" for found in kept)
+    return Answers(called, tuple(explanations), tuple(found.box for found in kept if found.box is not None))
+
+
+# -- several inputs -------------------------------------------------------------------------------------------------
+# No input is padded for the sake of another, so a map is the same as alone.
+
+
+class Made(Protocol):
+    """An input that was made into what a model is called with: ``tensors``, a batch of one; empty where it could not be."""
+
+    @property
+    def tensors(self) -> Mapping[str, object]:
+        """What the model is called with."""
+
+
+AnyMade = TypeVar("AnyMade", bound=Made)
+
+
+def alike(items: Sequence[AnyMade], most: int, beside: Callable[[AnyMade], Hashable]) -> Iterator[list[AnyMade]]:
+    """Inputs of one size that can go through the model together, ``most`` at a time; what cannot be part of a batch alone.
+
+    Args:
+        items: the inputs.
+        most: of a group.
+        beside: what else has to be equal in a group, such as the target.
+    """
+    groups: dict[Hashable, list[AnyMade]] = {}
+    for item in items:
+        size = _common_shape(item.tensors) if item.tensors else None
+        groups.setdefault((size or id(item), beside(item)), []).append(item)
+    for group in groups.values():
+        yield from (group[start : start + most] for start in range(0, len(group), most))
+
+
+def explained(
+    subject: Model,
+    batches: Sequence[Mapping[str, object]],
+    boxes: Sequence[OneBoxes] = (),
+    sounds: Sequence[OneSound] = (),
+    **wanted: object,
+) -> list[Explanation]:
+    """An explanation of each of several inputs of one size, batches of one, from one call.
+
+    ``boxes`` and ``sounds`` are of each input, for their names and lengths, or none; the rest is for :func:`heedmap.explain`.
+    """
+    from heedmap.engine.explain import explain
+
+    asked: Callable[..., Explanation] = explain  # which checks what is wanted itself
+    tensors = together(batches)
+    made = asked(subject, tensors, **wanted)
+    if boxes or sounds:
+        made = subject.label(made, tensors, list(boxes) or None, list(sounds) or None)
+    return [made.sample(number) for number in range(len(batches))]
+
+
+def _common_shape(tensors: Mapping[str, object]) -> tuple[object, ...] | None:
+    """What two inputs have in common that can be one batch; None: this one cannot be part of any."""
+    import torch
+
+    shapes: list[object] = []
+    for name, value in sorted(tensors.items()):
+        if not isinstance(value, torch.Tensor):
+            shapes.append((name, repr(value)))
+        elif value.dim() and len(value) == 1:
+            shapes.append((name, tuple(value.shape), value.dtype))
+        else:
+            return None
+    return tuple(shapes)
+
+
+def together(batches: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Batches of one as one batch."""
+    import torch
+
+    first = batches[0]
+    return {
+        name: torch.cat([part for batch in batches if isinstance(part := batch[name], torch.Tensor)])
+        if isinstance(value, torch.Tensor) and len(batches) > 1
+        else value
+        for name, value in first.items()
+    }

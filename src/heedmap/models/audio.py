@@ -1,65 +1,28 @@
-"""Sound clips at the rate that the model was trained on, and where the tokens of a spectrogram lie in time and frequency."""
+"""Sound as a model hears it: what its feature extractor makes of clips, and where each token lies in time and frequency."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
+from math import ceil
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from heedmap.data.segments import ROLES
 from heedmap.errors import InputError
+from heedmap.models.media import duration
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
     from transformers import PretrainedConfig
 
-    from heedmap.data.explanation import Segment
-    from heedmap.types import Array, FeatureExtractor
+    from heedmap.data.segments import Labels, Segment
+    from heedmap.types import FeatureExtractor
 
-ZERO_CROSSINGS = 16
-ROLL_OFF = 0.97
-LARGEST_STEP = 1000
+
 FRAME = 0.01
 """Seconds from one frame to the next in Kaldi's filter banks, which extractors with ``max_length`` frames make."""
-LOUDEST = 16.0
-"""Samples above are no sound from -1 to 1 that is a little too loud: they are of another scale."""
-
-
-def clip(audio: object, rate: int) -> Float[Tensor, " samples"]:
-    """A clip, resampled to ``rate`` where its own differs.
-
-    Args:
-        audio: ``(samples, sampling_rate)``, ``(sampling_rate, samples)`` or a dict with ``sampling_rate`` and ``array`` or
-            ``raw``; the samples are one-dimensional: floats from -1 to 1, or integers of 8, 16 or 32 bits at full scale.
-        rate: samples a second that the model takes.
-
-    Raises:
-        InputError: not such a pair, more than one channel, empty, non-finite, or rates with no small common ratio.
-    """
-    import torch
-
-    samples, given_rate = _pair(audio)
-    wave = _scaled(torch.as_tensor(samples))
-    if wave.dim() == 2 and wave.shape[0] == 1:
-        wave = wave[0]
-    if not wave.numel():
-        raise InputError(f"the audio has shape {tuple(wave.shape)}: it is empty; give at least one sample")
-    if wave.dim() != 1:
-        raise InputError(
-            f"the audio has shape {tuple(wave.shape)}; expected one channel of samples: average the channels first"
-        )
-    if not bool(wave.isfinite().all()):
-        raise InputError("the audio holds samples that are not finite numbers; expected samples from -1 to 1")
-    if float(wave.abs().max()) > LOUDEST:
-        raise InputError(
-            f"the audio has samples up to {float(wave.abs().max()):.6g}; expected -1 to 1: divide by their full scale (32768 for "
-            "what was of 16 bits), or give the integers as int16"
-        )
-    return wave if given_rate == rate else resample(wave, given_rate, rate)
 
 
 def sound_inputs(extractor: FeatureExtractor, clips: Sequence[Float[Tensor, " samples"]]) -> dict[str, Tensor]:
@@ -115,83 +78,6 @@ def seconds(inputs: Mapping[str, object], extractor: FeatureExtractor) -> float 
     return features.shape[2] * hop / rate if bands == size else None
 
 
-def duration(audio: object) -> float:
-    """How many seconds a clip lasts, in any form that :func:`clip` takes.
-
-    Raises:
-        InputError: it is no such pair.
-    """
-    samples, rate = _pair(audio)
-    return np.asarray(samples).shape[-1] / rate
-
-
-def resample(wave: Float[Tensor, " samples"], rate: int, wanted: int) -> Float[Tensor, " resampled"]:
-    """``wave`` at ``wanted`` instead of ``rate`` samples a second, by a windowed sinc; ceil(samples · wanted / rate).
-
-    Raises:
-        InputError: the rates have no small common ratio, so that a filter would be very long.
-    """
-    from torch.nn import functional
-
-    common = math.gcd(rate, wanted)
-    down, up = rate // common, wanted // common
-    if max(up, down) > LARGEST_STEP:
-        raise InputError(
-            f"the audio has {rate} samples a second and the model takes {wanted}, rates with no small common ratio; "
-            f"resample it to {wanted} first"
-        )
-    kernel, width = _kernel(down, up)
-    padded = functional.pad(wave, (width, width + down))[None, None]
-    phases = functional.conv1d(padded, kernel[:, None], stride=down)  # (1, up, steps): output sample step · up + phase
-    return phases[0].T.reshape(-1)[: math.ceil(len(wave) * up / down)]
-
-
-def _kernel(down: int, up: int) -> tuple[Float[Tensor, "up taps"], int]:
-    """For each of the ``up`` output samples between two strides, the weights of the input samples around it."""
-    import torch
-
-    cutoff = ROLL_OFF * min(1.0, up / down)
-    width = math.ceil(ZERO_CROSSINGS / cutoff)
-    phase = torch.arange(up, dtype=torch.float64)[:, None] * down / up
-    distance = torch.arange(-width, width + down, dtype=torch.float64)[None] - phase
-    scaled = (distance * cutoff).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
-    window = torch.cos(scaled * math.pi / (2 * ZERO_CROSSINGS)) ** 2
-    return (torch.sinc(scaled) * window * cutoff).to(torch.float32), width
-
-
-def _scaled(samples: Tensor) -> Float[Tensor, ...]:
-    """Samples from -1 to 1: integers by the full scale of their type; bytes are around 128, as in a file."""
-    import torch
-
-    if samples.dtype in (torch.int8, torch.int16, torch.int32):
-        return (samples.to(torch.float64) / -torch.iinfo(samples.dtype).min).to(torch.float32)
-    if samples.dtype == torch.uint8:
-        return (samples.to(torch.float32) - 128) / 128
-    if not samples.is_floating_point():
-        raise InputError(
-            f"the audio holds {samples.dtype} samples, of no known full scale; give int16, or floats from -1 to 1"
-        )
-    return samples.to(torch.float32)
-
-
-def _pair(audio: object) -> tuple[Array | Sequence[float], int]:
-    pair: object = audio
-    if isinstance(audio, Mapping):
-        pair = (audio.get("array", audio.get("raw")), audio.get("sampling_rate"))
-    if isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], (int, float, np.number)):
-        pair = pair[::-1]
-    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], (int, float, np.number))) or isinstance(
-        pair[0], (int, float, str, type(None))
-    ):
-        raise InputError(
-            f"the audio is a {type(audio).__name__}; expected a pair (samples, sampling_rate), such as (array, 16000)"
-        )
-    samples, rate = pair
-    if rate < 1 or not float(rate).is_integer():
-        raise InputError(f"the audio's sampling rate is {rate}; expected a whole number of samples a second")
-    return samples, int(rate)
-
-
 TRANSFORMER = "audio-spectrogram-transformer"
 FOLDED = ("clap", "clap_audio_model")
 """Model types whose spectrogram is folded to a square: equal parts of the time lie one above the other."""
@@ -215,19 +101,9 @@ class Patches:
     folds: int
     step: float
 
-    @property
-    def tokens(self) -> int:
-        """How many patches there are."""
-        return self.bands * self.times
-
 
 def patches(config: PretrainedConfig | None, extractor: FeatureExtractor) -> Patches | None:
-    """How a model cuts its spectrogram, by its configuration; None where it does not.
-
-    Args:
-        config: of the model.
-        extractor: its feature extractor.
-    """
+    """How a model cuts its spectrogram, by its configuration; None where it does not."""
     if config is None:
         return None
     kind = getattr(config, "model_type", "")
@@ -245,33 +121,92 @@ def patches(config: PretrainedConfig | None, extractor: FeatureExtractor) -> Pat
     return None
 
 
-def laid_out(
-    segments: Mapping[str, Segment], config: PretrainedConfig | None, extractor: FeatureExtractor | None
-) -> dict[str, Segment]:
-    """The segments, of which those of a spectrogram's patches have their grid: a row a band of frequency, a column a time.
+@dataclass(frozen=True)
+class Hearing:
+    """A call of a model, of which is to be told when its tokens of sound are.
 
-    Args:
-        segments: of an explanation.
-        config, extractor: as for :func:`patches`.
+    Attributes:
+        inputs: what the model was called with, under transformers' names.
+        config: of the model.
+        extractor: its feature extractor; None: it has none, and nothing is known.
     """
-    cut = None if extractor is None else patches(config, extractor)
-    if cut is None:
-        return dict(segments)
-    return {
-        name: _unfolded(segment, cut) if segment.kind == "audio" and segment.tokens == cut.tokens else segment
-        for name, segment in segments.items()
-    }
+
+    inputs: Mapping[str, object]
+    config: PretrainedConfig | None
+    extractor: FeatureExtractor | None
+
+    def laid_out(self, segments: Mapping[str, Segment]) -> dict[str, Segment]:
+        """The segments, those of a spectrogram's patches with their grid: a row a band of frequency, a column a time."""
+        cut = None if self.extractor is None else patches(self.config, self.extractor)
+        return {
+            name: _unfolded(segment, cut)
+            if cut is not None and segment.kind == "audio" and segment.tokens == cut.bands * cut.times
+            else segment
+            for name, segment in segments.items()
+        }
+
+    def step(self, segment: Segment) -> float | None:
+        """Seconds from one token of sound to the next in time; None where nothing tells, and of what is no sound.
+
+        A segment of patches of a spectrogram has its grid already, see :meth:`laid_out`.
+        """
+        if segment.kind != "audio" or self.extractor is None:
+            return None
+        if segment.grid is not None:
+            cut = patches(self.config, self.extractor)
+            return cut.step if cut is not None and segment.grid == (cut.bands, cut.times) else None
+        length, cuts = seconds(self.inputs, self.extractor), getattr(self.config, "model_type", "") in CUTTING
+        if not length or (cuts and segment.tokens != times_of(self.inputs)):
+            return None
+        return length / segment.tokens
+
+    def labels(self, segment: Segment) -> Labels | None:
+        """The time at which each token of a segment begins; None where it is not known."""
+        step = self.step(segment)
+        if step is None:
+            return None
+        bands, times = segment.grid or (1, segment.tokens)
+        return (second_labels(times, step * times) * bands,) * len(segment.relevance)
+
+    def roles(self, segments: Mapping[str, Segment], clips: Sequence[object]) -> dict[str, tuple[str, ...]]:
+        """For each segment of sound, for each sample one letter a token: what is after its clip's end is padding.
+
+        ``clips``: for each sample what was heard, or one for all.
+        """
+        roles = {}
+        for name, segment in segments.items():
+            step = self.step(segment)
+            if step is not None:
+                batch, (bands, times) = len(segment.relevance), segment.grid or (1, segment.tokens)
+                frames = [min(times, ceil(duration(clip) / step - 1e-9)) for clip in clips]
+                rows = [(ROLES["person"] * n + ROLES["padding"] * (times - n)) * bands for n in frames]
+                roles[name] = tuple(rows * batch if len(rows) == 1 else rows)
+        return roles
 
 
 def _unfolded(segment: Segment, cut: Patches) -> Segment:
     """Its tokens in the order of bands, each over all of the time."""
     import torch
 
-    places = torch.arange(cut.tokens).reshape(cut.folds, cut.bands, cut.times // cut.folds)
+    places = torch.arange(segment.tokens).reshape(cut.folds, cut.bands, cut.times // cut.folds)
     order = places.transpose(0, 1).flatten()
-    return replace(
-        segment,
-        relevance=segment.relevance[..., order],
-        positions=segment.positions[:, order],
-        grid=(cut.bands, cut.times),
-    )
+    relevance, positions = segment.relevance[..., order], segment.positions[:, order]
+    return replace(segment, relevance=relevance, positions=positions, grid=(cut.bands, cut.times))
+
+
+def second_labels(tokens: int, seconds: float) -> tuple[str, ...]:
+    """The time at which each of ``tokens`` equal parts of ``seconds`` begins, such as ``"0.02 s"``."""
+    digits = 2 if seconds / tokens >= 0.01 else 3
+    return tuple(f"{seconds * i / tokens:.{digits}f} s" for i in range(tokens))
+
+
+def times_of(inputs: Mapping[str, object]) -> int | None:
+    """How many times there are where the features of a spectrogram are the tokens; None: there is no spectrogram."""
+    from heedmap.attention.features import places
+    from heedmap.outputs import get
+
+    for name, axis in (("input_values", 1), ("input_features", 2)):
+        features = get(inputs, name)
+        if features is not None and features.dim() > 2:
+            return places((features.shape[axis],))[0]
+    return None

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heedmap.data.explanation import ROLES
+from heedmap.data.segments import ROLES
 from heedmap.errors import InputError
 from heedmap.models.inputs import listed
-from heedmap.models.labels import CONTINUED, SPECIAL, WHITE
+from heedmap.models.words import CONTINUED, SPECIAL, WHITE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-    from heedmap.data.explanation import ExplanationData, Segment
-    from heedmap.models.processors import Processors
+    from heedmap.data.explanation import ExplanationData
+    from heedmap.data.segments import Segment
+    from heedmap.models.kinds import Processors
     from heedmap.types import ImageInput, TextInput
 
 
@@ -35,22 +36,11 @@ class Chat:
 
 
 def told(
-    processors: Processors,
-    name: str,
-    text: TextInput,
-    image: ImageInput,
-    system: str | None,
-    chat: bool | None,
+    processors: Processors, name: str, text: TextInput, image: ImageInput, system: str | None, chat: bool | None
 ) -> Chat | None:
     """The prompts of a chat; None: the text is a prompt itself.
 
-    Args:
-        processors: of the model, of which one may have a chat template.
-        name: of the model, for messages.
-        text: one, or a list.
-        image: one, a tuple of several, or a list of these; None: none.
-        system: the system prompt.
-        chat: None: where there is a template, and text.
+    Text, image and system prompt are as for ``Model.explain_answer``; ``chat``, None: where there is a template, and text.
 
     Raises:
         InputError: there is no template, no text, or the template refuses it.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heedmap.common.printable import visible
+from heedmap.engine.explain import explain
 from heedmap.errors import InputError
 from heedmap.models.predictions import Prediction, Predictions
 from heedmap.outputs import get
@@ -97,14 +98,8 @@ def effect(
 ) -> Effect:
     """Ask a model before and after an edit, and explain the same answer both times.
 
-    Args:
-        subject: the model.
-        first: ``text``, ``image``, ``boxes``, ``audio``, as for ``subject.explain``: one sample.
-        second: the same, edited.
-        answer: the number of one of its answers before the edit, which is explained; unless
-        target: is given, as for ``subject.explain``.
-        method: as for ``subject.explain``.
-        options: the method's own.
+    ``first`` and ``second`` are inputs of one sample, as it was and edited. ``answer`` is the number of one of the answers before
+    the edit, which is explained, unless a target is given. Target, method and options are as for ``subject.explain``.
 
     Raises:
         InputError: nothing was changed; or the answer is at the place of a token, and the edit moves tokens.
@@ -130,21 +125,19 @@ def compared(
     audio: AudioInput = None,
 ) -> Effect:
     """:func:`effect` of a model that was asked: ``choice`` is one of the answers ``before``; ``boxes``, ``audio``: as given."""
-    from heedmap.engine.explain import explain
-
     if target is not None:
         choice = Prediction("", target)
-    inputs = before.inputs_of(choice), after.inputs_of(choice)
-    if "decoder_input_ids" in inputs[0]:
-        inputs[1]["decoder_input_ids"] = inputs[0][
-            "decoder_input_ids"
-        ]  # one answer, also where it would say another now
-    _check_place(choice.target, *inputs)
-    maps = [
-        subject.label(explain(subject, i, target=choice.target, method=method, **options), i, boxes, audio)
-        for i in inputs
-    ]
-    return Effect(maps[0], maps[1], _answers(before, after, choice, maps))
+    first, second = before.inputs_of(choice), after.inputs_of(choice)
+    if "decoder_input_ids" in first:  # one answer, also where it would say another now
+        second["decoder_input_ids"] = first["decoder_input_ids"]
+    _check_place(choice.target, first, second)
+
+    def explained(inputs: Mapping[str, object]) -> Explanation:
+        made = explain(subject, inputs, target=choice.target, method=method, **options)
+        return subject.label(made, inputs, boxes, audio)
+
+    old, new = explained(first), explained(second)
+    return Effect(old, new, _answers(before, after, choice, (old, new)))
 
 
 def _answers(

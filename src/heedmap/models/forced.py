@@ -1,21 +1,24 @@
-"""One pass in which a model is given the whole answer: its tokens after those of the prompt, each row saying the next one."""
+"""One pass in which a model is given the whole answer, each row saying the next token; a long one in parts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
 
 from heedmap.attention.inputs import signature
-from heedmap.errors import InputError
+from heedmap.common.progress import Progress
+from heedmap.engine.stepwise import SaidTokens, Stepwise
+from heedmap.errors import AttentionError, InputError
+from heedmap.models.saying import mask_name, places_of
 from heedmap.outputs import get
 
 if TYPE_CHECKING:
     from jaxtyping import Int
     from torch import Tensor, nn
-
-PLACES = ("max_target_positions", "max_position_embeddings", "n_positions")
-"""What configurations call the number of a decoder's places."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +45,8 @@ class Forced:
     tokens: Int[Tensor, "batch steps"]
     columns: dict[str, Tensor]
 
-    @property
-    def start(self) -> int:
-        """The number of tokens with which the first step is said, of the sample that has most."""
-        return int(self.rows[:, 0].max()) + 1
-
     def length(self, steps: int) -> int:
-        """The number of tokens that the first steps are said after."""
+        """The number of tokens that the first steps are said after, of the sample that has most."""
         return int(self.rows[:, :steps].max()) + 1
 
     def up_to(self, length: int) -> dict[str, object]:
@@ -72,8 +70,6 @@ def forced(
         answers: for each sample the tokens that follow, one or more.
         grown: the inputs that have a value for each token of the prompt, with one more of a token that is said.
     """
-    import torch
-
     mask = grown.get(mask_name(name))
     spans = [_span(row) for row in (torch.ones_like(prompts) if mask is None else mask[:, :-1] != 0).tolist()]
     steps = max(map(len, answers))
@@ -84,13 +80,10 @@ def forced(
         tokens[sample, : len(said)] = torch.tensor(said)
         rows[sample, : len(said)] = torch.arange(len(said)) + end - start - 1
         answer[sample, : len(said) - 1] = rows[sample, 1 : len(said)]
-    columns = {name: _joined(prompts, spans, [list(said[:-1]) for said in answers], None)}
+    columns = {name: _padded(prompts, spans, [list(said[:-1]) for said in answers], None)}
     for other, value in grown.items():
         more = [[value[sample, -1]] * (len(said) - 1) for sample, said in enumerate(answers)]
-        columns[other] = _joined(value[:, :-1], spans, more, 0)
-    lengths = {end - start + len(said) for (start, end), said in zip(spans, answers, strict=True)}
-    if len(lengths) == 1 and min(start == 0 and end == prompts.shape[1] for start, end in spans) and mask is None:
-        columns.pop(mask_name(name), None)
+        columns[other] = _padded(value[:, :-1], spans, more, 0)
     return Forced({**inputs, **columns}, name, prompt, answer, rows, tokens, columns)
 
 
@@ -99,42 +92,23 @@ def left_padded(inputs: Mapping[str, object], model: nn.Module, config: object) 
 
     Without a mask, tokens that are padding by the configuration are taken for it, as ``generate`` does too.
     """
-    import torch
-
-    ids, pad = get(inputs, "input_ids"), getattr(config, "pad_token_id", None)
-    mask = get(inputs, "attention_mask")
-    ends = getattr(config, "eos_token_id", None)
+    ids, mask = get(inputs, "input_ids"), get(inputs, "attention_mask")
     if ids is None or "decoder_input_ids" in signature(model).parameters:
         return dict(inputs)
-    if (
-        mask is None
-        and pad is not None
-        and pad not in (ends if isinstance(ends, list) else [ends])
-        and bool((ids == pad).any())
-    ):
+    pad, ends = getattr(config, "pad_token_id", None), getattr(config, "eos_token_id", None)
+    words = ends if isinstance(ends, list) else [ends]
+    if mask is None and pad is not None and pad not in words and bool((ids == pad).any()):
         mask = (ids != pad).long()
         inputs = {**inputs, "attention_mask": mask}
     if mask is None or mask.shape != ids.shape or bool((mask[:, -1] != 0).all()):
         return dict(inputs)
     behind = [ids.shape[1] - _span(row)[1] for row in (mask != 0).tolist()]
-    rolled = {}
-    for name, value in inputs.items():
-        if isinstance(value, torch.Tensor) and value.dim() == 2 and value.shape == ids.shape:
-            rolled[name] = torch.stack([row.roll(by) for row, by in zip(value, behind, strict=True)])
-    return {**inputs, **rolled}
-
-
-def mask_name(name: str) -> str:
-    """The mask of these ids."""
-    return name.replace("input_ids", "attention_mask")
-
-
-def places_of(config: object, name: str) -> int | None:
-    """How many tokens the model that goes on these ids has places for; None: its configuration does not say."""
-    text = getattr(config, "text_config", config)
-    configs = (text,) if name == "input_ids" else (getattr(config, "decoder", config), text)
-    limits = (getattr(part, limit, None) for part in configs for limit in PLACES)
-    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+    return {
+        name: torch.stack([row.roll(by) for row, by in zip(value, behind, strict=True)])
+        if isinstance(value, torch.Tensor) and value.shape == ids.shape
+        else value
+        for name, value in inputs.items()
+    }
 
 
 def check_places(forced: Forced, config: object) -> None:
@@ -159,12 +133,10 @@ def _span(real: Sequence[bool]) -> tuple[int, int]:
     return places[0], places[-1] + 1
 
 
-def _joined(
+def _padded(
     values: Tensor, spans: Sequence[tuple[int, int]], more: Sequence[Sequence[int | Tensor]], filled: int | None
 ) -> Tensor:
     """Each sample's own values, then ``more``, then padding: ``filled``, or None: the last value again."""
-    import torch
-
     rows = [
         torch.cat([values[sample, start:end], values.new_tensor(more[sample])])
         for sample, (start, end) in enumerate(spans)
@@ -172,3 +144,63 @@ def _joined(
     longest = max(map(len, rows))
     pads = [row[-1:] if filled is None else row.new_tensor([filled]) for row in rows]
     return torch.stack([torch.cat([row, pad.expand(longest - len(row))]) for row, pad in zip(rows, pads, strict=True)])
+
+
+PASSES = 8
+"""As much as so many steps cost the forward pass of a part, and what is done once in it."""
+
+
+def in_parts(
+    whole: Forced,
+    said: SaidTokens,
+    progress: Progress,
+    explained: Callable[[Mapping[str, object], SaidTokens, Progress], Stepwise],
+) -> Stepwise:
+    """The steps of a whole answer, part by part; ``explained``: :func:`heedmap.engine.stepwise.explain_steps` of one part."""
+    steps, shortest = said.tokens.shape[1], int((said.tokens >= 0).sum(1).min())
+    ends = part_ends(whole.length(1), steps) if whole.name == "input_ids" else [steps]
+    ends = [*(end for end in ends[:-1] if end < shortest), steps]  # each sample says something in each part
+    explained_parts: list[Stepwise] = []
+    spans = list(zip([0, *ends], ends, strict=False))
+    for start, end in reversed(spans):  # what is proved of the longest holds for all
+        length = whole.length(end)
+
+        def tell(done: int, _: int, before: int = steps - end) -> None:
+            progress(before + done, steps)
+
+        explained_parts.insert(0, explained(whole.up_to(length), said.part(start, end, length), tell))
+    return explained_parts[0] if len(explained_parts) == 1 else joined_parts(explained_parts)
+
+
+def part_ends(prompt: int, steps: int) -> list[int]:
+    """After which steps the part_ends end, so that the least is computed: a step costs as much as its pass has tokens."""
+
+    def cost(ends: Sequence[int]) -> int:
+        return sum((end - start + PASSES) * (prompt + end) for start, end in zip([0, *ends], ends, strict=False))
+
+    def equal(count: int) -> list[int]:
+        return [steps * (n + 1) // count for n in range(count)]
+
+    return min(map(equal, range(1, max(2, steps // PASSES + 1))), key=cost)
+
+
+def joined_parts(explained_parts: Sequence[Stepwise]) -> Stepwise:
+    """The steps of all part_ends, over the tokens of the last one.
+
+    Raises:
+        AttentionError: ``auto`` chose other methods for other part_ends.
+    """
+    methods = sorted({part.first.method for part in explained_parts})
+    if len(methods) > 1:
+        raise AttentionError(
+            f"part_ends of the answer can have {' or '.join(methods)} only, so the choice is not one; name a method"
+        )
+    tokens = {name: relevance.shape[2] for name, relevance in explained_parts[-1].relevance.items()}
+
+    def over_all(name: str) -> Tensor:
+        of_parts = (part.relevance[name] for part in explained_parts)
+        return torch.cat([F.pad(rows, (0, tokens[name] - rows.shape[2])) for rows in of_parts], 1)
+
+    names = ("scores", "probabilities", "best", "best_probabilities")
+    of_steps: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in explained_parts], 1) for name in names}
+    return replace(explained_parts[-1], relevance={name: over_all(name) for name in tokens}, **of_steps)

@@ -7,24 +7,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, overload
 
+from heedmap.attention.at_rest import answering
+from heedmap.attention.forward import output_of
+from heedmap.attention.inputs import named
+from heedmap.data.picture import Picture
+from heedmap.engine.explain import explain, inspect
 from heedmap.errors import InputError
-from heedmap.models.audio import laid_out
-from heedmap.models.boxes import box_names
-from heedmap.models.decoder import spoken, worded
-from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, rgb, unprocessed
-from heedmap.models.inputs import listed, placed, samples, standard, tensors
-from heedmap.models.kinds import Kind
-from heedmap.models.labels import (
-    heard,
-    segment_boundaries,
-    segment_labels,
-    special_ids,
-    unknown_words,
-    unwritten_ids,
-)
-from heedmap.models.preprocessing import geometries, parted, pieces, sizes, trimmed
-from heedmap.models.processors import Processors
-from heedmap.models.word_targets import Speech, token_text
+from heedmap.models.audio import Hearing
+from heedmap.models.image import AS_SEEN, NOT_GIVEN, Patch, all_seen, geometries, parted, pixels, trimmed, unprocessed
+from heedmap.models.inputs import box_names, box_places, listed, placed, samples, standard, tensors
+from heedmap.models.kinds import Kind, Processors
+from heedmap.models.media import rgb
+from heedmap.models.saying import spoken, worded
+from heedmap.models.words import Speech, labelled, special_ids, token_text, unknown_words, unwritten_ids
+from heedmap.outputs import Context, get, pooled
+from heedmap.targets import Similarity
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -33,13 +30,12 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from heedmap.data.flow import Flow
-    from heedmap.data.picture import Geometry, Picture
+    from heedmap.data.picture import Geometry
     from heedmap.engine.heads import Heads
     from heedmap.engine.planning import Plan
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
     from heedmap.models.predictions import Predictions
-    from heedmap.outputs import Context
     from heedmap.targets import AnyTarget, Several
     from heedmap.types import (
         AnswerInput,
@@ -129,9 +125,7 @@ class Model:
 
     def context(self, inputs: Mapping[str, object]) -> Context:
         """What is known of the model's output when it is called with ``inputs``."""
-        from heedmap.outputs import Context
-
-        return Context.of(inputs, self.config, self.labels, getattr(self.model, "forward", None), self)
+        return Context.of(inputs, self.config, None, getattr(self.model, "forward", None), self)
 
     def inputs(
         self,
@@ -238,8 +232,6 @@ class Model:
             >>> words[found["text"][0].argmax()]
             'blue'
         """
-        from heedmap.engine.explain import explain
-
         inputs = self.inputs(text, image, boxes, audio, decoder_input_ids)
         result = explain(self, inputs, target=target, method=method, **options)
         if boxes is None and audio is None:
@@ -260,16 +252,7 @@ class Model:
     ) -> Plan:
         """How :meth:`explain` would make an explanation, and what it would take; see :func:`heedmap.plan`.
 
-        Args:
-            text: as for :meth:`explain`.
-            image: as there.
-            boxes: as there.
-            audio: as there.
-            decoder_input_ids: as there.
-            wanted: all else that is given there.
-
-        Raises:
-            HeedmapError: as there.
+        Arguments and errors are those of :meth:`explain`.
         """
         from heedmap.engine.explain import plan
 
@@ -290,20 +273,15 @@ class Model:
         chat: bool | None = None,
         **options: object,
     ) -> Explanation:
-        """What each token of an answer in words rests on, with labels; see :func:`heedmap.explain_answer`.
+        """What each token of an answer in words rests on, with labels; see :func:`heedmap.explain_answer`, also for arguments.
 
         Args:
             text: see the class.
             image: see the class; where the model has a chat template, a tuple of several is one sample.
             audio: see the class.
-            answer: as there.
-            contrast: as there.
-            method: as there.
-            generate: as there.
             system: the system prompt, for a model with a chat template.
             chat: whether the text is what a person says in a chat, and goes into the model's chat template with places for the
                 pictures; None: where there is a template. False: the text is the prompt as it is.
-            options: as there.
 
         Who brought each token of the text in is told in ``segments["text"].roles``; :meth:`Explanation.without` leaves system
         prompt and template out of the scale.
@@ -338,13 +316,9 @@ class Model:
         *,
         said: str | None = None,
     ) -> Predictions:
-        """What the model answers to one sample, each answer with the target that explains it.
+        """What the model answers to one sample, given as for :meth:`explain`, each answer with the target that explains it.
 
         Args:
-            text: as for :meth:`explain`; one sample of each input.
-            image: as there.
-            boxes: as there.
-            audio: as there.
             said: what an encoder-decoder should have said; None: what it says by itself.
 
         Raises:
@@ -369,8 +343,6 @@ class Model:
         target: AnyTarget = None,
     ) -> Flow:
         """The attentions found, their streams, and the rows that the target reads; arguments as for :meth:`explain`."""
-        from heedmap.engine.explain import inspect
-
         return inspect(self, self.inputs(text, image, boxes, audio), target=target)
 
     def heads(
@@ -419,22 +391,14 @@ class Model:
             boxes: what was given as boxes, for their names.
             audio: what was given as sound, for its length.
         """
-        from heedmap.outputs import get
-
-        laid = laid_out(explanation.segments, self.config, self.processors.audio)
-        explanation = replace(explanation, segments=laid)
-        names = [box_names(sample) for sample in listed(boxes)]
         known = standard(inputs, self.renamed)
-        labels = segment_labels(explanation.segments, known, self.processors, self.config, names)
-        boundaries = segment_boundaries(explanation.segments, known, self.tokenizer, labels)
-        unknown = [
-            note
-            for note in unknown_words(self.tokenizer, get(known, "input_ids"))
-            if note not in explanation.flow.notes
-        ]
-        flow = replace(explanation.flow, notes=(*explanation.flow.notes, *unknown))
-        named = replace(explanation.with_labels(labels, boundaries), flow=flow)
-        return named.with_roles(frames_heard(self, explanation, inputs, audio))
+        hearing = Hearing(known, self.config, self.processors.audio)
+        names = [box_names(sample) for sample in listed(boxes)]
+        segments = labelled(hearing.laid_out(explanation.segments), hearing, self.tokenizer, names)
+        told = explanation.flow.notes
+        unknown = [note for note in unknown_words(self.tokenizer, get(known, "input_ids")) if note not in told]
+        named = replace(explanation, segments=segments, flow=replace(explanation.flow, notes=(*told, *unknown)))
+        return named.with_roles(frames_heard(self, named, inputs, audio))
 
     def compare(
         self, first: str, second: str, *, method: str | Method = "generic", pool: str = "mean", **options: object
@@ -455,8 +419,6 @@ class Model:
             InputError: the model does not take text alone.
             TargetError: the model's output has no token states.
         """
-        from heedmap.engine.explain import explain
-        from heedmap.targets import Similarity
 
         def one(text: str, other: str) -> Explanation:
             target = Similarity(self.embedding(other, pool=pool), pool)
@@ -471,9 +433,6 @@ class Model:
             InputError: the model does not take text alone.
             TargetError: the model's output has no token states.
         """
-        from heedmap.attention.forward import output_of
-        from heedmap.targets import pooled
-
         inputs = self.inputs(text=text)
         return pooled(output_of(self.model, inputs), self.context(inputs), pool)
 
@@ -527,15 +486,14 @@ class Model:
         Raises:
             InputError: the model takes no image, or its processor does more than resize, crop and pad.
         """
-        of_images = geometries(self._image_processor(), sizes(listed(image)))
+        of_images = geometries(self._image_processor(), [rgb(picture).size for picture in listed(image)])
         known = [geometry for geometry in of_images if geometry is not None]
         if len(known) < len(of_images):
             raise InputError(
                 f"the image processor of {self.name} does more than resize, crop and pad, so there is no one box of "
                 "the original that it looks at; lay the map on shown_image(…)"
             )
-        patch = getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
-        made = [trimmed(geometry, patch) for geometry in known]
+        made = [trimmed(geometry, self._patch) for geometry in known]
         return made if isinstance(image, list) else made[0]
 
     @overload
@@ -577,32 +535,38 @@ class Model:
         if self.processors.joint is not None and boxes is None and "image" in self.kind_row.takes:
             parts = [self._parts(picture) for picture in images]
             return parts if isinstance(image, list) else parts[0]
-        shown = self._shown(images * count if len(images) == 1 else images)
         where = [box_places(sample) for sample in (places * count if len(places) == 1 else places)]
-        made = [replace(drawn(*picture, places), alone=True) for picture, places in zip(shown, where, strict=True)]
+        if any(image is None for image in images) and any(places is None for places in where):
+            raise InputError(
+                "there is neither an image nor places of boxes to draw; give image=… or boxes=… with 'boxes'"
+            )
+        shown = self._shown(images * count if len(images) == 1 else images)
+        made = [replace(picture, boxes=boxes, alone=True) for picture, boxes in zip(shown, where, strict=True)]
         return made if isinstance(image, list) or isinstance(boxes, list) else made[0]
 
-    def _shown(self, images: Sequence[object]) -> list[tuple[Image | None, Geometry | None, str]]:
-        """Each image, where on it the model looked, and a note; see :func:`heedmap.models.image.drawn`."""
+    def _shown(self, images: list[object]) -> list[Picture]:
+        """Each image with where on it the model looked."""
         if any(image is None for image in images):
-            return [(None, None, NOT_GIVEN) for _ in images]
+            return [all_seen(None, NOT_GIVEN)] * len(images)
         if "image" not in self.kind_row.takes:
-            return [(rgb(image), None, "") for image in images]
+            return [all_seen(rgb(image)) for image in images]
         try:
-            return [(rgb(i), g, "") for i, g in zip(images, self.geometry(list(images)), strict=True)]
+            return [Picture(rgb(image), seen) for image, seen in zip(images, self.geometry(images), strict=True)]
         except InputError:
-            return [(image, None, AS_SEEN) for image in self.shown_image(list(images))]
+            return [all_seen(image, AS_SEEN) for image in self.shown_image(images)]
 
     def _parts(self, image: object) -> Picture:
         """A sample's pictures, or what the processor cuts them into, with where on each the model looks."""
-        given = [rgb(picture) for picture in (image if isinstance(image, tuple) else (image,))]
-        patch = getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
         first, *others = (
             part
-            for picture in given
-            for part in parted(picture, pieces(self._image_processor(), picture.size, patch), self.name)
+            for picture in (image if isinstance(image, tuple) else (image,))
+            for part in parted(rgb(picture), self._image_processor(), self._patch, self.name)
         )
         return replace(first, others=tuple(others))
+
+    @property
+    def _patch(self) -> Patch:
+        return getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
 
     def _image_processor(self) -> ImageProcessor:
         if "image" not in self.kind_row.takes:
@@ -614,8 +578,6 @@ class Model:
             if given is not None:
                 raise InputError(f"{self.name} takes no decoder_input_ids: it is no encoder-decoder that speaks")
             return {}
-        from heedmap.attention.at_rest import answering
-        from heedmap.attention.inputs import named
 
         if given is not None:
             return placed(named(self.model, {"decoder_input_ids": given}), self.model)
@@ -629,5 +591,5 @@ def frames_heard(
     """Roles that tell which frames of sound are of the clip ``audio``, and which after its end; none where there is none."""
     if audio is None:
         return {}
-    known = standard(inputs, subject.renamed)
-    return heard(explanation.segments, known, subject.processors.audio, subject.config, listed(audio))
+    hearing = Hearing(standard(inputs, subject.renamed), subject.config, subject.processors.audio)
+    return hearing.roles(explanation.segments, listed(audio))

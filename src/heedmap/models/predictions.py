@@ -17,10 +17,10 @@ from heedmap.attention.at_rest import answering
 from heedmap.attention.forward import output_of
 from heedmap.attention.inputs import ModelInputs, configuration, named, unwrapped
 from heedmap.common.printable import percent, visible
+from heedmap.data.picture import Box
 from heedmap.errors import InputError, TargetError
-from heedmap.models.decoder import generated
-from heedmap.models.forced import places_of
-from heedmap.models.labels import token_labels
+from heedmap.models.saying import generate, places_of
+from heedmap.models.words import token_labels
 from heedmap.outputs import (
     INFERRED,
     MOST,
@@ -72,7 +72,6 @@ BATCHED = (
     "prediction_outputs", "mean_predictions", "loc",
 )  # fmt: skip
 """Parts of an output that have the batch first."""
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +167,7 @@ def predict(model: nn.Module | Wrapped, inputs: Inputs) -> Predictions:
     subject = None if isinstance(model, torch.nn.Module) else model
     module = unwrapped(model if isinstance(model, torch.nn.Module) else model.model)
     inputs = dict(ModelInputs.of(named(module, inputs)))
-    labels = None if subject is None else subject.labels
-    context = Context.of(inputs, configuration(module), labels, module.forward, subject)
+    context = Context.of(inputs, configuration(module), None, module.forward, subject)
     output = context.read(output_of(module, inputs))
     asked = as_target(None if subject is None else subject.resolve_target(None, inputs))
     about, answers = _Answers(module, subject, context, output).of(asked)
@@ -215,12 +213,9 @@ class _Answers:
             return "Its masks of each prompt, the best first", self._masks()
         if isinstance(target, AnswerSpan):
             return "Its answer", [Prediction(target.choose(self.output, self.context).words[0], target)]
-        if isinstance(target, (Depth, Forecast)):
+        if isinstance(target, (Depth, Forecast, Value)):
             chosen = target.choose(self.output, self.context)
             return "Its answer", [Prediction(f"{chosen.words[0]}: {float(chosen.values[0]):.4g}", target)]
-        if isinstance(target, Value):
-            value = float(target.choose(self.output, self.context).values[0])
-            return "Its answer", [Prediction(f"value of the output: {value:.4g}", target)]
         return "Its answer", [Prediction("its own answer")]
 
     def _classes(self) -> tuple[str, list[Prediction]]:
@@ -333,7 +328,7 @@ class _Answers:
         if self.subject is None or room < 1 or not hasattr(self.module, "generate"):
             return ids[:, :0]
         with answering(self.module):
-            whole = generated(self.module, inputs, room)
+            whole = generate(self.module, inputs, room)
         said = whole[:, length:]
         ends = (said[0] == getattr(self.subject.tokenizer, "eos_token_id", None)).nonzero() if said.shape[1] else said
         return said[:, : int(ends[0])] if len(ends) else said
@@ -346,10 +341,7 @@ class _Answers:
 def found_objects(output: object, context: Context, no_object: int | str | None = INFERRED) -> list[Prediction]:
     """What each object query of a detector finds, the most probable first, with its box; the label has no "no object".
 
-    Args:
-        output: of a detector, for one sample.
-        context: what a target may know of it.
-        no_object: as for ``targets.DetectionQuery``.
+    ``output`` is of a detector, for one sample; ``no_object`` as for ``targets.DetectionQuery``.
 
     Raises:
         InputError: there are no boxes in the output, or several samples.

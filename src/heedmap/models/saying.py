@@ -1,17 +1,18 @@
-"""What a model says: its own generation, or an answer that it is given, as tokens after a prompt."""
+"""What a model says: its own generation, or words that it is given, as tokens after a prompt."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import index
 from typing import TYPE_CHECKING, SupportsIndex
 
+import torch
+
+from heedmap.attention.inputs import configuration, signature
 from heedmap.errors import InputError, OptionError
-from heedmap.models import decoder
-from heedmap.models.decoder import MAX_NEW_TOKENS
-from heedmap.models.forced import mask_name, places_of
-from heedmap.models.labels import WHITE, plain_ids, special_ids, token_labels
+from heedmap.models.words import WHITE, plain_ids, special_ids, token_labels
 from heedmap.outputs import get
 
 if TYPE_CHECKING:
@@ -21,6 +22,83 @@ if TYPE_CHECKING:
     from transformers.generation.utils import GenerateOutput
 
     from heedmap.types import AnswerInput, Tokenizer
+
+
+PLACES = ("max_target_positions", "max_position_embeddings", "n_positions")
+"""What configurations call the number of a decoder's places."""
+
+
+def places_of(config: object, name: str) -> int | None:
+    """How many tokens the model that goes on these ids has places for; None: its configuration does not say."""
+    text = getattr(config, "text_config", config)
+    configs = (text,) if name == "input_ids" else (getattr(config, "decoder", config), text)
+    limits = (getattr(part, limit, None) for part in configs for limit in PLACES)
+    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+
+
+def mask_name(name: str) -> str:
+    """The mask of these ids."""
+    return name.replace("input_ids", "attention_mask")
+
+
+MAX_NEW_TOKENS = 64
+
+
+def spoken(model: PreTrainedModel, inputs: Mapping[str, object], special: frozenset[int]) -> dict[str, Tensor]:
+    """What the decoder of an encoder-decoder is called with: its start tokens and what it says, most probable token by token.
+
+    ``decoder_input_ids``, (batch, tokens), up to the last token that is no ``special`` one, so without those that end the text;
+    ``decoder_attention_mask`` too where the samples have unequal lengths.
+    """
+    said = generate(model, inputs, MAX_NEW_TOKENS, return_dict_in_generate=True, output_scores=True)
+    starts = max(said.sequences.shape[1] - len(said.scores), 1)
+    lengths = [max(len(_to_last_word(row, special)), starts) for row in said.sequences.tolist()]
+    ids = said.sequences[:, : max(lengths)]
+    if min(lengths) == max(lengths):
+        return {"decoder_input_ids": ids}
+    places = torch.arange(ids.shape[1], device=ids.device)
+    mask = (places < torch.tensor(lengths, device=ids.device)[:, None]).long()
+    return {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+
+
+def generate(
+    model: PreTrainedModel, inputs: Mapping[str, object], most: int | None, /, **settings: object
+) -> GenerateOutput:
+    """What transformers' ``generate`` gives, the most probable token each time where ``settings`` ask for nothing else.
+
+    Whisper's keeps the start tokens only if told that one pass is enough. Of a cache of fixed size, which the owner may have set,
+    ``generate`` would leave attributes on the model. It may write to its inputs: BLIP's puts its own first token among the ids.
+    ``most``: so many tokens at most; None: the settings tell it.
+    """
+    wanted: dict[str, object] = {"do_sample": False, "num_beams": 1}
+    if "force_unique_generate_call" in inspect.signature(model.generate).parameters:
+        wanted["force_unique_generate_call"] = True
+    if getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None:
+        wanted["cache_implementation"] = "dynamic"
+    wanted |= settings if most is None else {**settings, "max_new_tokens": most}
+    own = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    return model.generate(**own, **wanted)
+
+
+def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Tokenizer, config: object) -> Int[Tensor, "1 others"]:
+    """Decoder input that says ``text`` after the special tokens with which the model itself begins; ``said``: by itself.
+
+    Raises:
+        InputError: no tokens, or more than the decoder has places for.
+    """
+    special = special_ids(tokenizer)
+    ids = said[0].tolist()
+    starts = next((place for place, token in enumerate(ids) if place and token not in special), len(ids))
+    words = plain_ids(tokenizer, text, said=True)
+    places = places_of(config, "decoder_input_ids")
+    if not words:
+        raise InputError("what the model should have said is empty: it has no tokens; give at least one word")
+    if places is not None and starts + len(words) > places:
+        raise InputError(
+            f"what the model should have said has {len(words)} tokens and its decoder takes {places - starts}; shorten it"
+        )
+    return said.new_tensor([[*ids[:starts], *words]])
+
 
 LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
 TOLERANCE = 0.02
@@ -44,17 +122,13 @@ class Prompt:
     notes: tuple[str, ...] = ()
 
 
-def generated(
+def own_answer(
     model: PreTrainedModel, inputs: Mapping[str, object], settings: Mapping[str, object], special: frozenset[int]
 ) -> tuple[Prompt, list[list[int]]]:
     """How the model begins, and what it says.
 
-    Args:
-        model: with transformers' ``generate``.
-        inputs: what ``generate`` is called with.
-        settings: of ``generate``; those that are not given are for the most probable token each time, up to
-            :data:`~heedmap.models.decoder.MAX_NEW_TOKENS`.
-        special: ids of special tokens.
+    ``settings`` are those of ``generate``; what is not given is for the most probable token each time, up to
+    :data:`MAX_NEW_TOKENS`. ``special``: ids of special tokens.
 
     Raises:
         InputError: the model cannot generate, refuses the settings, or says nothing.
@@ -63,14 +137,14 @@ def generated(
     if settings.get("num_return_sequences", 1) != 1:
         raise OptionError("num_return_sequences: one answer a sample is explained; give another with answer=")
     most, beams = _most(model, inputs, settings), settings.get("num_beams", 1) != 1
-    said = _generate(model, inputs, settings, most)
+    said = _generate_answer(model, inputs, settings, most)
     length = said.sequences.shape[1] - len(said.logits)
     if beams:
         length = begun(model, inputs, settings).prompts.shape[1]
     full = most is not None and "max_new_tokens" not in settings and most < MAX_NEW_TOKENS
-    notes = _cut(said.sequences[:, length:].tolist(), most, special, full)
+    notes = _cut_note(said.sequences[:, length:].tolist(), most, special, full)
     start = _begun(model, inputs, said.sequences[:, :length], None if beams else said.logits[0])
-    rows = [_trimmed(row, special) for row in said.sequences[:, length:].tolist()]
+    rows = [_to_last_word(row, special) for row in said.sequences[:, length:].tolist()]
     start, answers = _leading(replace(start, notes=notes), rows, special)
     if not all(answers):
         raise InputError(
@@ -90,7 +164,6 @@ def _most(model: PreTrainedModel, inputs: Mapping[str, object], settings: Mappin
 
 def _room(model: PreTrainedModel, inputs: Mapping[str, object]) -> int:
     """How many tokens the model may say where nobody told: no more than it has places for."""
-    from heedmap.attention.inputs import configuration, signature
 
     ids, config = get(inputs, "input_ids"), configuration(model)
     if ids is None or "decoder_input_ids" in signature(model).parameters:
@@ -104,7 +177,7 @@ def _room(model: PreTrainedModel, inputs: Mapping[str, object]) -> int:
     return min(room, MAX_NEW_TOKENS)
 
 
-def _cut(rows: Sequence[Sequence[int]], most: int | None, special: frozenset[int], full: bool) -> tuple[str, ...]:
+def _cut_note(rows: Sequence[Sequence[int]], most: int | None, special: frozenset[int], full: bool) -> tuple[str, ...]:
     """A note where an answer did not end by itself; ``full``: the model has no place for more."""
     if most is None or not any(len(row) >= most and row[most - 1] not in special for row in rows):
         return ()
@@ -122,12 +195,11 @@ def begun(model: nn.Module, inputs: Mapping[str, object], settings: Mapping[str,
             raise InputError(f"{type(model).__name__} cannot generate, and has no input_ids that an answer could go on")
         return Prompt(name, ids)
     first = {option: value for option, value in settings.items() if "beam" not in option and option not in LENGTHS}
-    said = _generate(model, inputs, {**first, "do_sample": False}, 1)
+    said = _generate_answer(model, inputs, {**first, "do_sample": False}, 1)
     return _begun(model, inputs, said.sequences[:, :-1], said.logits[0])
 
 
 def _begun(model: nn.Module, inputs: Mapping[str, object], prompts: Tensor, logits: Tensor | None) -> Prompt:
-    from heedmap.attention.inputs import configuration, signature
 
     given, config = get(inputs, "input_ids"), configuration(model)
     continues = given is not None and given.shape == prompts.shape and bool((given == prompts).all())
@@ -136,7 +208,7 @@ def _begun(model: nn.Module, inputs: Mapping[str, object], prompts: Tensor, logi
     return Prompt("decoder_input_ids" if decodes else "input_ids", prompts, logits)
 
 
-def _generate(
+def _generate_answer(
     model: PreTrainedModel, inputs: Mapping[str, object], settings: Mapping[str, object], most: int | None
 ) -> GenerateOutput:
     """transformers' ``generate``, the most probable token each time where nothing else is asked for."""
@@ -146,13 +218,13 @@ def _generate(
         )
     wanted = {**settings, "return_dict_in_generate": True, "output_logits": True}
     try:
-        return decoder.generated(model, inputs, most, **wanted)
+        return generate(model, inputs, most, **wanted)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
         told = ", ".join(f"{name}={value!r}" for name, value in settings.items()) or "its own settings"
         raise InputError(f"{type(model).__name__} cannot generate an answer with {told}: {error}") from error
 
 
-def _trimmed(ids: Sequence[int], special: frozenset[int]) -> list[int]:
+def _to_last_word(ids: Sequence[int], special: frozenset[int]) -> list[int]:
     """Up to the last token that is no special one."""
     words = [place for place, token in enumerate(ids) if token >= 0 and token not in special]
     return list(ids[: words[-1] + 1]) if words else []
@@ -160,8 +232,6 @@ def _trimmed(ids: Sequence[int], special: frozenset[int]) -> list[int]:
 
 def _leading(start: Prompt, answers: list[list[int]], special: frozenset[int]) -> tuple[Prompt, list[list[int]]]:
     """Special tokens with which all of a decoder's answers begin (a language, a task) belong to its beginning."""
-    import torch
-
     if start.name == "input_ids" or not all(answers):
         return start, answers
     count = 0
@@ -172,13 +242,8 @@ def _leading(start: Prompt, answers: list[list[int]], special: frozenset[int]) -
     return replace(start, prompts=prompts, logits=None if count else start.logits), [a[count:] for a in answers]
 
 
-def given(
-    answer: AnswerInput,
-    start: Prompt,
-    batch: int,
-    tokenizer: Tokenizer | None,
-    vocabulary: int | None,
-    special: frozenset[int],
+def given_answer(
+    answer: AnswerInput, start: Prompt, tokenizer: Tokenizer | None, vocabulary: int | None, special: frozenset[int]
 ) -> tuple[Prompt, list[list[int]]]:
     """An answer that the model is given, as tokens.
 
@@ -186,7 +251,6 @@ def given(
         answer: a text, or a list of one a sample; token ids, (batch, steps), as a tensor or lists, those after the end being
             negative or special; or what ``generate`` returned. Ids that begin with the prompt are what ``generate`` returns too.
         start: how the model begins.
-        batch: number of samples.
         tokenizer: of the model, or None.
         vocabulary: number of tokens that the model knows, or None.
         special: ids of special tokens.
@@ -194,17 +258,15 @@ def given(
     Raises:
         InputError: it is empty, has tokens that the model does not know, is of another number of samples, or in another form.
     """
-    answer = getattr(answer, "sequences", answer)
+    answer, batch = getattr(answer, "sequences", answer), len(start.prompts)
     rows: list[list[int]]
     if isinstance(answer, str) or (isinstance(answer, (list, tuple)) and answer and isinstance(answer[0], str)):
         texts = [answer] * batch if isinstance(answer, str) else list(answer)
         rows = [spelled(text, start, min(sample, batch - 1), tokenizer) for sample, text in enumerate(texts)]
     else:
-        rows = [
-            _without_prompt(row, start.prompts[sample].tolist()) if sample < batch else row
-            for sample, row in enumerate(_rows(answer))
-        ]
-        rows = [_trimmed(row, special) for row in rows]
+        prompts = start.prompts.tolist()
+        rows = [_without(prompts[n], row) if n < batch else row for n, row in enumerate(_rows(answer))]
+        rows = [_to_last_word(row, special) for row in rows]
         start, rows = _leading(start, rows, special)
     if len(rows) != batch:
         raise InputError(f"there are {len(rows)} answers for {batch} samples; give one a sample")
@@ -235,7 +297,7 @@ def _rows(answer: object) -> list[list[int]]:
     return [list(row) for row in values]
 
 
-def _without_prompt(row: list[int], prompt: list[int]) -> list[int]:
+def _without(prompt: list[int], row: list[int]) -> list[int]:
     return row[len(prompt) :] if len(row) > len(prompt) and row[: len(prompt)] == prompt else row
 
 
@@ -273,8 +335,6 @@ def grown(model: nn.Module, inputs: Mapping[str, object], start: Prompt) -> dict
     Raises:
         InputError: positions or a mask in a form that cannot go on.
     """
-    import torch
-
     mask, inputs = mask_name(start.name), _of_prompt(inputs, start)
     per_token = {
         n: v
@@ -296,8 +356,6 @@ def grown(model: nn.Module, inputs: Mapping[str, object], start: Prompt) -> dict
 
 def _of_prompt(inputs: Mapping[str, object], start: Prompt) -> Mapping[str, object]:
     """The inputs; where the model goes on fewer tokens than it is given (BLIP leaves out the last), nothing of the others."""
-    import torch
-
     ids, count = get(inputs, start.name), start.prompts.shape[1]
     if ids is None or ids.shape[1] <= count or not torch.equal(ids[:, 1:count], start.prompts[:, 1:]):
         return inputs
@@ -307,8 +365,5 @@ def _of_prompt(inputs: Mapping[str, object], start: Prompt) -> Mapping[str, obje
 def _a_token_each(name: str, value: Tensor, start: Prompt) -> bool:
     if "position" in name:
         raise InputError(f"{name} cannot be given with an answer: each text begins at place 0; leave it out")
-    return (
-        value.dim() == 2
-        and value.shape == start.prompts.shape
-        and name.startswith("decoder_") == (start.name == "decoder_input_ids")
-    )
+    decodes = start.name == "decoder_input_ids"
+    return value.shape == start.prompts.shape and name.startswith("decoder_") == decodes

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from heedmap.common.printable import PAGE, said_for, visible
-from heedmap.data.answer import Answer
-from heedmap.data.explanation import ExplanationData, Segment
+from heedmap.data.explanation import ExplanationData
 from heedmap.data.picture import Box, Picture
+from heedmap.data.segments import Answer, Segment
 from heedmap.errors import InputError
 from heedmap.render.html import POLICY, background_url, css_view, document, fragment, macro, render
 from heedmap.render.naming import called, headline, step

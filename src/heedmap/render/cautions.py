@@ -11,8 +11,8 @@ import numpy as np
 
 from heedmap.common.printable import Ways, number, percent, said_for
 from heedmap.common.ranks import spearman
-from heedmap.data.difference import CHANGE
-from heedmap.data.explanation import UNKNOWN_WORD, ExplanationData, Segment
+from heedmap.data.explanation import CHANGE, UNKNOWN_WORD, ExplanationData
+from heedmap.data.segments import Segment
 from heedmap.render.naming import called
 from heedmap.render.sample import batch_size, checked_index, is_queries, sample
 from heedmap.render.scale import span
@@ -21,6 +21,8 @@ from heedmap.render.words import words
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from heedmap.data.explanation import ExplanationData
+    from heedmap.data.segments import Segment
 SINK = 3.0
 """A first word with more than so many times the relevance of all others together is a sink."""
 ALIKE, FEWEST = 0.05, 4

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from heedmap.data.answer import Answer
-    from heedmap.data.explanation import ExplanationData, Segment, Top
+    from heedmap.data.explanation import ExplanationData
+    from heedmap.data.segments import Answer, Segment, Top
     from heedmap.render.overlay import Shown
     from heedmap.render.sound import Sound
 

@@ -16,8 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from heedmap.common.printable import visible
-from heedmap.data.explanation import ExplanationData, Segment
+from heedmap.data.explanation import ExplanationData
 from heedmap.data.picture import Box, Picture
+from heedmap.data.segments import Segment
 from heedmap.errors import InputError
 from heedmap.render.answer_page import DrawnAnswers, answer_words
 from heedmap.render.figure_layout import blank, check_size, dress, finished

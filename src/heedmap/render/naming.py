@@ -7,7 +7,7 @@ from ast import literal_eval
 from typing import TYPE_CHECKING
 
 from heedmap.common.printable import percent, visible
-from heedmap.data.difference import CHANGE
+from heedmap.data.explanation import CHANGE
 
 if TYPE_CHECKING:
     from heedmap.data.explanation import ExplanationData

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from heedmap.common.extras import library
-from heedmap.data.explanation import ExplanationData, Segment
+from heedmap.data.explanation import ExplanationData
 from heedmap.data.picture import Geometry, Picture
+from heedmap.data.segments import Segment
 from heedmap.datasets.files import upright_rgb
 from heedmap.errors import InputError, OptionError
 from heedmap.render.naming import explained_object

@@ -12,9 +12,10 @@ from markupsafe import Markup
 from PIL import Image
 
 from heedmap.common.printable import PAGE, number, said_for, visible
-from heedmap.data.explanation import ExplanationData, Segment
+from heedmap.data.explanation import ExplanationData
 from heedmap.data.flow import ATTENTION_HEAD, STREAM_HEAD, attention_lines, stream_lines, summary
 from heedmap.data.picture import Picture
+from heedmap.data.segments import Segment
 from heedmap.render.cautions import facts, minded
 from heedmap.render.html import document, fragment, macro, render
 from heedmap.render.naming import headline, is_token, question

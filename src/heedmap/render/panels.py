@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.common.printable import cut, number
-from heedmap.data.explanation import Segment
 from heedmap.data.picture import Box, Picture
+from heedmap.data.segments import Segment
 from heedmap.render.overlay import Style, grid_values, laid, muted
 from heedmap.render.sample import Drawn
 from heedmap.render.scale import FAINT, MUTE, STEPS, WHITE, Scale, Theme, readable, scale_of, tint
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
+    from heedmap.data.segments import Segment
     from heedmap.render.overlay import TokenValues
+    from heedmap.render.sound import Sound
 
 FALLBACKS = (
     "Noto Sans",

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.common.printable import visible
-from heedmap.data.explanation import ROLES, ExplanationData, Segment
+from heedmap.data.explanation import ExplanationData
+from heedmap.data.segments import ROLES, Segment
 from heedmap.errors import InputError
 
 

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.common.printable import closest, number
-from heedmap.data.explanation import ExplanationData, Segment
+from heedmap.data.explanation import ExplanationData
+from heedmap.data.segments import Segment
 from heedmap.errors import OptionError, UnknownNameError
 from heedmap.render.sample import Drawn
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from torch import Tensor
 
+    from heedmap.data.explanation import ExplanationData
+    from heedmap.data.segments import Segment
 FROM_ZERO, MIN_MAX, AROUND_ZERO = "from 0", "min–max", "around 0"
 STEPS = 40
 FAINT = 0.15

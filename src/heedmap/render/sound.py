@@ -14,7 +14,7 @@ from rich.style import Style
 from rich.text import Text
 
 from heedmap.common.printable import number, percent
-from heedmap.data.explanation import Segment
+from heedmap.data.segments import Segment
 from heedmap.render.html import in_themes, macro
 from heedmap.render.overlay import grid_values, squares
 from heedmap.render.sample import Drawn

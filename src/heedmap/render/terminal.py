@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from heedmap.common.printable import SHELL, number, percent, said_for, visible
-from heedmap.data.explanation import ExplanationData, Segment
+from heedmap.data.explanation import ExplanationData
 from heedmap.data.flow import ATTENTION_HEAD, STREAM_HEAD, Flow, Line, attention_lines, stream_lines, summary
+from heedmap.data.segments import Segment
 from heedmap.render.answer_page import DrawnAnswers, answer_words
 from heedmap.render.cautions import facts as remarks
 from heedmap.render.naming import called, headline

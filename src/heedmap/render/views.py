@@ -17,8 +17,9 @@ from PIL import Image
 from rich.text import Text
 
 from heedmap.common.printable import number
-from heedmap.data.explanation import ExplanationData, Segment
+from heedmap.data.explanation import ExplanationData
 from heedmap.data.picture import Box, Geometry, Picture
+from heedmap.data.segments import Segment
 from heedmap.render import panels, sound
 from heedmap.render.html import InThemes, css_view, in_themes, macro
 from heedmap.render.naming import called
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
+    from heedmap.data.explanation import ExplanationData
+    from heedmap.data.picture import Box, Picture
+    from heedmap.data.segments import Segment
     from heedmap.render.overlay import TokenValues
+    from heedmap.render.sound import Sound
 
 RELEVANCE, SHARE = "relevance", "share of each map's total"
 MOST_BARS, FEW_BARS = 50, 8

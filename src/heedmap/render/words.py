@@ -17,7 +17,7 @@ from rich.style import Style
 from rich.text import Text
 
 from heedmap.common.printable import number, percent
-from heedmap.data.explanation import Segment
+from heedmap.data.segments import Segment
 from heedmap.render.html import macro
 from heedmap.render.sample import Drawn, checked_index, sample
 from heedmap.render.scale import Scale, chip_colours, either, scale_of, token_scale
@@ -25,6 +25,7 @@ from heedmap.render.scale import Scale, chip_colours, either, scale_of, token_sc
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
+    from heedmap.data.segments import Segment
 SPECIAL = re.compile(r"\[[A-Z_0-9]+\]|<[^<>]*>")
 """What looks like a special token, where nobody told which are."""
 BLANK, WHITE = "␣", "␣⏎⇥"

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import pyarrow
     from torch import Tensor
 
-    from heedmap.data.explanation import Segment
+    from heedmap.data.segments import Segment
     from heedmap.explanation import Explanation
 
 MANIFEST, REPORT, PARTS = "manifest.json", "report.html", "parts"
@@ -301,8 +301,8 @@ def explanation_of(lines: Sequence[Line]) -> Explanation:
     """
     import torch
 
-    from heedmap.data.explanation import Top
     from heedmap.data.flow import Flow
+    from heedmap.data.segments import Top
     from heedmap.explanation import Explanation
 
     first = lines[0]
@@ -374,7 +374,7 @@ def _answer_lines(common: Line, explanation: Explanation) -> list[Line]:
 def _answer_of(lines: Sequence[Line], made: partial[Explanation]) -> Explanation:
     import torch
 
-    from heedmap.data.answer import Answer
+    from heedmap.data.segments import Answer
 
     first = lines[0]
 
@@ -437,7 +437,7 @@ def _segment(segment: Segment, values: Tensor, whole: bool, tokens: int | None =
 def _segment_of(told: SegmentLine, relevance: Tensor) -> Segment:
     import torch
 
-    from heedmap.data.explanation import Segment
+    from heedmap.data.segments import Segment
 
     labels, boundaries, roles, grid = told["labels"], told["boundaries"], told["roles"], told["grid"]
     return Segment(

@@ -280,7 +280,7 @@ def plan_run(
 
 def _first(worker: Worker) -> Sequence[WorkItem]:
     """A batch of the first rows that can be read, of the size that most of them have."""
-    from heedmap.models.batching import alike
+    from heedmap.models.answers import alike
 
     job = worker.job
     items = [worker.prepared(number) for number in range(min(len(job.source), AHEAD * job.batch))]
@@ -294,7 +294,7 @@ def _first(worker: Worker) -> Sequence[WorkItem]:
 def _fitting(worker: Worker, group: Sequence[WorkItem]) -> tuple[Plan, int]:
     """The plan of so many rows as the memory suffices for, halved as a run does it."""
     from heedmap.engine.explain import plan
-    from heedmap.models.batching import together
+    from heedmap.models.answers import together
 
     wanted, memory = worker.job.wanted, worker.job.memory
     target = wanted.target if group[0].row.target is None else group[0].row.target

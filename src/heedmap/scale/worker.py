@@ -67,7 +67,7 @@ class Wanted:
             raise OptionError(f"{wrong[0]} is no option of a run over a data set; use heedmap.explain on single rows")
         if self.answer and self.target is not None:
             raise OptionError("an answer is explained token by token, so it has no target; leave target out")
-        if type(self.target).__module__ == "heedmap.targets.several":
+        if any(kind.__name__ == "Several" for kind in type(self.target).__mro__):  # without torch
             raise OptionError(
                 f"{type(self.target).__name__} stands for several targets, and a run explains one of each row"
             )
@@ -235,7 +235,7 @@ class Worker:
 
     def items(self, rows: range) -> Iterator[WorkItem]:
         """Rows, in their order, with what is written of them."""
-        from heedmap.models.batching import alike
+        from heedmap.models.answers import alike
 
         window = AHEAD * self.job.batch
         for start in range(0, len(rows), window):
@@ -287,7 +287,7 @@ class Worker:
         return True
 
     def _explained(self, group: Sequence[WorkItem]) -> list[Explanation]:
-        from heedmap.models.batching import explained
+        from heedmap.models.answers import explained
 
         wanted = self.job.wanted
         target = wanted.target if group[0].row.target is None else group[0].row.target

@@ -1,4 +1,4 @@
-"""Targets that are classes, objects, values or embeddings: one answer for the whole input, or one for each box."""
+"""Targets that are classes, objects, values or embeddings: one answer for the whole input, for a box, or for a step to come."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from heedmap.outputs import (
     get,
     no_object,
     object_probabilities,
+    part,
     pooled,
     ranked,
     two_embeddings,
 )
-from heedmap.targets.target import Chosen, OneOrEach, Target, in_range, per_sample
+from heedmap.targets.target import Chosen, OneOrEach, Target, at, in_range, per_sample
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,7 @@ class DetectionQuery(Target):
         pairs = zip(query.tolist(), label.tolist(), strict=True)
         words = tuple(f"query {q}, {context.name(c)}" for q, c in pairs)
         values = partial(at_place, context, query, label)
-        row = logits[torch.arange(len(logits), device=logits.device), query]
-        odds = ranked(row, label, partial(_object_name, context, none), exclusive=none is not None)
+        odds = ranked(at(logits, query), label, partial(_object_name, context, none), exclusive=none is not None)
         return Chosen(values(output), words, top, values, odds, box=_box_at(context.read(output), query))
 
     def objects(
@@ -123,16 +123,15 @@ class DetectionQuery(Target):
         none = self.without_object(logits, context)
         allowed = self._allowed(logits.shape[-1], none, context).to(logits.device)
         prob = object_probabilities(logits, none).masked_fill(~allowed, -1)
-        batch = torch.arange(len(logits), device=logits.device)
         given = per_sample(self.label, len(logits), "class")
         indices = [-1 if c is None else class_index(c, logits.shape[-1], context) for c in given]
-        wanted = torch.tensor(indices).to(batch)
+        wanted = torch.tensor(indices, device=logits.device)
         if self.query is None:
             of_class = prob.gather(2, wanted.clamp(min=0)[:, None, None].expand(*prob.shape[:2], 1))[..., 0]
             query = torch.where(wanted[:, None] < 0, prob.amax(-1), of_class).argmax(-1)
         else:
-            query = torch.full_like(batch, in_range(self.query, logits.shape[1], "query"))
-        top = prob[batch, query].argmax(-1)
+            query = torch.full_like(wanted, in_range(self.query, logits.shape[1], "query"))
+        top = at(prob, query).argmax(-1)
         return query, torch.where(wanted < 0, top, wanted), top
 
     def without_object(self, logits: Tensor, context: Context) -> int | None:
@@ -159,7 +158,7 @@ def _box_at(output: object, query: Int[Tensor, " batch"]) -> Float[Tensor, "batc
     boxes = get(output, "pred_boxes")
     if boxes is None or boxes.dim() != 3 or boxes.shape[-1] != 4:
         return None
-    middle, size = boxes[torch.arange(len(boxes), device=boxes.device), query].detach().float().cpu().split(2, -1)
+    middle, size = at(boxes, query).detach().float().cpu().split(2, -1)
     return torch.cat([middle - size / 2, middle + size / 2], -1).clamp(0, 1)
 
 
@@ -332,7 +331,7 @@ def _of_box(context: Context, query: Tensor, weights: tuple[float, ...], output:
     boxes = get(context.read(output), "pred_boxes")
     if not isinstance(boxes, Tensor) or boxes.dim() != 3 or boxes.shape[-1] != 4:
         raise TargetError("BoxSide needs pred_boxes (batch, queries, 4) in the output, which has none")
-    box = boxes[torch.arange(len(boxes), device=boxes.device), query]
+    box = at(boxes, query)
     return (box * box.new_tensor(weights)).sum(-1)
 
 
@@ -340,3 +339,87 @@ def at_place(context: Context, place: Tensor, picked: Tensor, output: object) ->
     """(batch,): the logit of each sample's class ``picked`` at its ``place``, from logits (batch, places, classes)."""
     logits = class_logits(context.read(output), 3)
     return logits[torch.arange(len(logits), device=logits.device), place, picked]
+
+
+SERIES = ("prediction_outputs", "mean_predictions", "params")
+"""Names under which models return values to come: themselves, their means, or the parameters of their distribution."""
+LOCATIONS = {"student_t": 1, "normal": 0}
+"""``config.distribution_output`` → which of the parameters is the mean, before it is scaled."""
+
+
+@dataclass(frozen=True)
+class Forecast(Target):
+    """A value to come of a time series.
+
+    From ``prediction_outputs`` (batch, steps, channels) (PatchTST, PatchTSMixer) or ``mean_predictions`` (batch, steps)
+    (TimesFM); of a model that gives a distribution (TimeSeriesTransformer, Informer, Autoformer: Student's t or normal) its
+    mean, the location times ``scale`` plus ``loc``.
+
+    Attributes:
+        step: of the steps to come, from 0; negative from the last.
+        channel: which of the series, from 0.
+
+    Examples:
+        >>> import heedmap, torch
+        >>> class Next(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.read, self.head = torch.nn.Linear(1, 16), torch.nn.Linear(16, 4)
+        ...         self.layer = torch.nn.TransformerEncoderLayer(16, 2, 24, batch_first=True)
+        ...     def forward(self, past_values):
+        ...         states = self.layer(self.read(past_values))
+        ...         return {"prediction_outputs": self.head(states[:, -1])[..., None]}
+        >>> target = heedmap.targets.Forecast(step=2)
+        >>> heedmap.explain(Next(), {"past_values": torch.randn(1, 32, 1)}, target=target).target
+        ('value of step 2',)
+    """
+
+    step: int = 0
+    channel: int = 0
+
+    def choose(self, output: object, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        _, steps, channels = forecast(output, context).shape
+        step, channel = in_range(self.step, steps, "step"), in_range(self.channel, channels, "channel")
+        values = partial(_at_step, context, step, channel)
+        words = f"value of step {step}" + (f" of channel {channel}" if channels > 1 else "")
+        scores = values(output)
+        return Chosen(scores, (words,) * len(scores), again=values)
+
+
+def to_come(output: object) -> Tensor | Sequence[Tensor] | None:
+    """The part of an output that tells of values to come: a tensor, a tuple of a distribution's parameters, or None."""
+    (values, means), parameters = (get(output, name) for name in SERIES[:2]), part(output, SERIES[2])
+    if values is not None and values.dim() == 3:
+        return values
+    if means is not None and means.dim() == 2:
+        return means[..., None]
+    return parameters if isinstance(parameters, (tuple, list)) else None
+
+
+def forecast(output: object, context: Context) -> Float[Tensor, "batch steps channels"]:
+    """The values to come; TargetError where there are none, or their mean is not known."""
+    output = context.read(output)
+    given = to_come(output)
+    if given is None:
+        raise TargetError(
+            "Forecast needs prediction_outputs (batch, steps, channels), mean_predictions (batch, steps) or params in the "
+            "output; a model that gives params gives them only where it is called with future_values"
+        )
+    values = given if isinstance(given, Tensor) else _mean(given, output, context)
+    return values if values.dim() == 3 else values[..., None]
+
+
+def _mean(parameters: Sequence[Tensor], output: object, context: Context) -> Tensor:
+    kind = context.setting("distribution_output")
+    if kind not in LOCATIONS:
+        raise TargetError(
+            f"the output has the parameters of a distribution ({kind}), and Forecast knows the mean of "
+            f"{', '.join(LOCATIONS)}; pass target=callable(output) -> (batch,) tensor"
+        )
+    mean, loc, scale = parameters[LOCATIONS[kind]], get(output, "loc"), get(output, "scale")
+    return mean if loc is None or scale is None else mean * scale + loc
+
+
+def _at_step(context: Context, step: int, channel: int, output: object) -> Tensor:
+    return forecast(output, context)[:, step, channel]

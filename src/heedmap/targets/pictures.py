@@ -1,6 +1,7 @@
 """Targets over the pixels of a picture: a class of a segmenter in a region, a mask of a prompt, depth.
 
-Each is a mean of one map of the output, (batch, h, w), over the pixels of a place: a mask, a box or a point.
+Each is a mean of one map of the output, (batch, h, w), over the pixels of a place: a mask, a box or a point. The maps are found
+from the names and shapes of the output's parts, as in :mod:`heedmap.outputs`.
 """
 
 from __future__ import annotations
@@ -17,24 +18,12 @@ from torch import Tensor
 
 from heedmap.common.printable import percent
 from heedmap.errors import TargetError
-from heedmap.outputs import Context, get
+from heedmap.outputs import Context, class_logits, get, no_object
 from heedmap.targets.classes import class_index
-from heedmap.targets.maps import (
-    apart,
-    class_shares,
-    inside,
-    mean_over,
-    mean_scores,
-    picture_size,
-    pixel_scores,
-    real_pixels,
-    top_classes,
-)
-from heedmap.targets.target import Chosen, OneOrEach, Target, in_range, per_sample
+from heedmap.targets.target import Chosen, OneOrEach, Target, at, in_range, per_sample
 
 Place: TypeAlias = Tensor | np.ndarray | Sequence[float] | None
 """A mask (h, w) or (batch, h, w); a box x1 y1 x2 y2 or a point x y: whole numbers are pixels, others shares of the picture."""
-
 MEANT = (
     "expected a mask (h, w) or (batch, h, w), a box (x1, y1, x2, y2) or a point (x, y): whole numbers are pixels of the "
     "picture that the model saw, numbers with a point are shares of it, 0.0 to 1.0"
@@ -93,10 +82,10 @@ def _masked(mask: Tensor, maps: tuple[int, int, int], seen: tuple[int, int]) -> 
 
 def _numbers(place: Place) -> list[int | float]:
     numbers = place.tolist() if isinstance(place, (Tensor, np.ndarray)) else place
-    if not isinstance(numbers, Sequence) or isinstance(numbers, str) or len(numbers) not in (2, 4):
-        raise TargetError(f"where={place!r:.60} is no place; {MEANT}")
-    plain = [number.item() if isinstance(number, np.generic) else number for number in numbers]
-    if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in plain):
+    given = numbers if isinstance(numbers, Sequence) and not isinstance(numbers, str) else ()
+    plain = [number.item() if isinstance(number, np.generic) else number for number in given]
+    known = all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in plain)
+    if len(plain) not in (2, 4) or not known:
         raise TargetError(f"where={place!r:.60} is no place; {MEANT}")
     return plain
 
@@ -176,9 +165,9 @@ class Region(Target):
     def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         maps = pixel_scores(context.read(output), context)
-        batch, classes, *size = maps.shape
+        batch, classes = maps.shape[:2]
         top = top_classes(maps)
-        real = real_pixels(context, batch, (size[0], size[1]))
+        real = real_pixels(context, top.shape)
         region = real if self.where is None else covered(self.where, top.shape, picture_size(context))
         shares = class_shares(top, region, classes)
         prediction = shares.argsort(dim=-1, descending=True, stable=True)[:, 0]
@@ -187,7 +176,7 @@ class Region(Target):
         picked = torch.tensor([t if w is None else w for w, t in zip(wanted, prediction.tolist(), strict=True)])
         if self.where is None:
             region = self._top_region(top, real, picked, shares, context)
-        values = partial(_of_class, context, picked, region / region.sum((1, 2), keepdim=True))
+        values = partial(mean_scores, context, picked, region / region.sum((1, 2), keepdim=True))
         scores = values(output)
         words = tuple(self._words(int(c), maps[i], shares[i], context) for i, c in enumerate(picked))
         return Chosen(scores, words, prediction if classes > 1 else None, values)
@@ -224,9 +213,8 @@ class Region(Target):
 def present_classes(output: object, context: Context) -> list[tuple[int, str, float]]:
     """Of the first sample, the classes that are the top ones somewhere: index, name, share of the pixels; the largest first."""
     maps = pixel_scores(context.read(output), context)
-    batch, classes, height, width = maps.shape
-    real = real_pixels(context, batch, (height, width))
-    shares = class_shares(top_classes(maps), real, classes)[0]
+    classes, top = maps.shape[1], top_classes(maps)
+    shares = class_shares(top, real_pixels(context, top.shape), classes)[0]
     single = class_name(0, classes, context) == THE_MAP
     return [(c, THE_MAP if single else name, share) for c, name, share in _present(shares, context)]
 
@@ -239,10 +227,6 @@ def _present(shares: Float[Tensor, " classes"], context: Context) -> list[tuple[
 def class_name(index: int, classes: int, context: Context) -> str:
     """``class 3 (sky)``, or :data:`THE_MAP`."""
     return THE_MAP if classes == 1 and context.counts and 1 not in context.counts else context.name(index)
-
-
-def _of_class(context: Context, picked: Int[Tensor, " batch"], weights: Tensor, output: object) -> Tensor:
-    return mean_scores(context.read(output), context, picked, weights)
 
 
 def _over(read: Callable[[object], Tensor], weights: Tensor, output: object) -> Tensor:
@@ -346,7 +330,7 @@ class Depth(Target):
         read = partial(_depth, context)
         size = read(output).shape
         if self.where is None:
-            region, words = real_pixels(context, size[0], (size[1], size[2])), "mean depth"
+            region, words = real_pixels(context, size), "mean depth"
         else:
             region, words = covered(self.where, size, picture_size(context)), f"depth {place_words(self.where)}"
         values = partial(_over, read, region / region.sum((1, 2), keepdim=True))
@@ -358,3 +342,119 @@ def _depth(context: Context, output: object) -> Tensor:
     if not isinstance(depth, Tensor) or depth.dim() != 3:
         raise TargetError("Depth needs predicted_depth (batch, h, w) in the output, which has none")
     return depth
+
+
+MASKED = (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"))
+"""Names of the class logits (batch, queries, classes) and of the mask logits (batch, queries, h, w) of object queries."""
+
+
+def apart(tensor: Tensor) -> Tensor:
+    """A copy on the CPU that no recorder follows: by it a target chooses what it then reads. bfloat16 and half as float32."""
+    plain = tensor.detach().cpu()
+    return torch.from_numpy((plain if plain.dtype == torch.float64 else plain.float()).numpy().copy())
+
+
+def pixel_scores(output: object, context: Context) -> Float[Tensor, "batch classes h w"]:
+    """The score of each class at each pixel, see :func:`apart`; of one map, (batch, h, w), it is the only class.
+
+    Raises:
+        TargetError: the output has no such maps.
+    """
+    queries = query_masks(output)
+    if queries is None:
+        return apart(class_maps(output, context))
+    classes, masks = map(apart, queries)
+    none = no_object(classes, context)
+    odds = classes.sigmoid() if none is None else classes.softmax(-1)
+    kept = [index for index in range(classes.shape[-1]) if index != none]
+    return torch.einsum("bqc,bqhw->bchw", odds[..., kept], masks.sigmoid())
+
+
+def mean_scores(
+    context: Context, picked: Int[Tensor, " batch"], weights: Float[Tensor, "batch h w"], output: object
+) -> Float[Tensor, " batch"]:
+    """The score of each sample's class ``picked``, averaged over the pixels by weights that sum to one; in the graph.
+
+    Raises:
+        TargetError: the output has no maps of this size.
+    """
+    output = context.read(output)
+    queries = query_masks(output)
+    if queries is None:
+        maps = class_maps(output, context)
+        return mean_over(at(maps, picked), weights)
+    classes, masks = queries
+    scores = classes.gather(2, picked.to(classes.device)[:, None, None].expand(-1, classes.shape[1], 1))[..., 0]
+    none = no_object(classes, context)
+    odds = scores.sigmoid() if none is None else (scores - classes.logsumexp(-1)).exp()
+    means = mean_over(masks.sigmoid().flatten(0, 1), weights.repeat_interleave(masks.shape[1], 0))
+    return (odds * means.reshape(odds.shape)).sum(1)
+
+
+def mean_over(maps: Float[Tensor, "batch h w"], weights: Float[Tensor, "batch h w"]) -> Float[Tensor, " batch"]:
+    """Of each map the mean by weights that sum to one; TargetError where it is of another size."""
+    if maps.shape != weights.shape:
+        raise TargetError(f"the output has maps {tuple(maps.shape)}; the region was chosen in {tuple(weights.shape)}")
+    return (maps * weights.to(maps.device)).sum((1, 2))
+
+
+def class_maps(output: object, context: Context) -> Float[Tensor, "batch classes h w"]:
+    """The logits of a segmenter without queries, in the graph; TargetError where there are none."""
+    logits = class_logits(output, None)
+    if logits.dim() == 4:
+        return logits
+    if not is_map(logits, context):
+        raise TargetError(
+            "Region needs logits (batch, classes, h, w), a map (batch, h, w) of the picture, or queries with masks in the "
+            f"output; the logits have shape {tuple(logits.shape)}"
+        )
+    return logits[:, None]
+
+
+def query_masks(output: object) -> tuple[Tensor, Tensor] | None:
+    """Class logits (batch, queries, classes) and mask logits (batch, queries, h, w) of object queries, or None."""
+    for names in MASKED:
+        classes, masks = (get(output, name) for name in names)
+        if isinstance(classes, Tensor) and isinstance(masks, Tensor) and (classes.dim(), masks.dim()) == (3, 4):
+            return (classes, masks) if classes.shape[:2] == masks.shape[:2] else None
+    return None
+
+
+def is_map(logits: Tensor, context: Context) -> bool:
+    """Whether (batch, h, w) are the pixels of one map: as many as the picture has that the model saw."""
+    return logits.dim() == 3 and tuple(logits.shape[1:]) == picture_size(context)
+
+
+def picture_size(context: Context) -> tuple[int, int] | None:
+    """Height and width in pixels of the picture that the model saw: (…, h, w) of its inputs; None: there is none."""
+    given = (context.inputs.get("pixel_values"), *context.inputs.values())
+    sizes = (v.shape[-2:] for v in given if isinstance(v, Tensor) and v.dim() in (4, 5) and v.is_floating_point())
+    height, width = next(sizes, (0, 0))
+    return (int(height), int(width)) if height else None
+
+
+def top_classes(maps: Float[Tensor, "batch classes h w"]) -> Int[Tensor, "batch h w"]:
+    """The top class of each pixel, of one class alone 0 inside of it, see :func:`inside`, and -1 elsewhere."""
+    return maps.argmax(1) if maps.shape[1] > 1 else inside(maps[:, 0]).long() - 1
+
+
+def inside(mask: Float[Tensor, "batch h w"]) -> Float[Tensor, "batch h w"]:
+    """1 where the logits of a mask are above 0; where they are nowhere, at the highest."""
+    best = torch.nn.functional.one_hot(mask.flatten(1).argmax(-1), mask[0].numel()).reshape(mask.shape)
+    above = mask > 0
+    return torch.where(above.any(-1).any(-1)[:, None, None], above, best).float()
+
+
+def class_shares(top: Tensor, weights: Float[Tensor, "batch h w"], classes: int) -> Float[Tensor, "batch classes"]:
+    """For each class the share of the weighted pixels where it is the top one."""
+    pairs = zip(top.flatten(1), weights.flatten(1), strict=True)
+    counts = torch.stack([torch.bincount(t + 1, w.double(), classes + 1)[1:] for t, w in pairs])
+    return (counts / weights.double().sum((1, 2))[:, None]).float()
+
+
+def real_pixels(context: Context, maps: Sequence[int]) -> Float[Tensor, "batch h w"]:
+    """1 for the pixels of maps, (batch, h, w), that are of the picture, 0 for its padding (``pixel_mask``); on the CPU."""
+    mask = get(context.inputs, "pixel_mask")
+    if mask is None or mask.dim() != 3 or len(mask) != maps[0]:
+        return torch.ones(*maps)
+    return torch.nn.functional.interpolate(apart(mask)[:, None], tuple(maps[1:]))[:, 0]

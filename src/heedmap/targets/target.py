@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from heedmap.data.explanation import Top
+from heedmap.data.segments import Top, of_sample
 from heedmap.errors import TargetError
 from heedmap.outputs import Context
 
@@ -46,16 +47,8 @@ class Chosen:
 
     def sample(self, index: int) -> Chosen:
         """The same of one sample, as of a batch of one; without ``again``."""
-        one = slice(index, index + 1)
-        return Chosen(
-            self.values[one],
-            self.words[one],
-            None if self.prediction is None else self.prediction[one],
-            None,
-            None if self.top is None else self.top.sample(index),
-            None if self.names is None else self.names[one],
-            None if self.box is None else self.box[one],
-        )
+        alone = of_sample(self, index, "values", "words", "prediction", "names", "box")
+        return replace(alone, again=None, top=None if self.top is None else self.top.sample(index))
 
 
 class Target(ABC):
@@ -94,6 +87,11 @@ def per_sample(value: OneOrEach, batch: int, what: str) -> list[int | str | None
             raise TargetError(f"{len(value)} {what} targets for a batch of {batch}; give one for each sample, or one")
         return list(value)
     return [value] * batch
+
+
+def at(values: Tensor, place: Tensor) -> Tensor:
+    """Of each sample the entry at its ``place``: of (batch, places, …), with places (batch,), a tensor (batch, …)."""
+    return values[torch.arange(len(values), device=values.device), place.to(values.device)]
 
 
 def in_range(index: int, size: int, what: str) -> int:

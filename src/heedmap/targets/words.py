@@ -17,13 +17,14 @@ from heedmap.outputs import (
     class_logits,
     get,
     labels_tokens,
+    of_shape,
     place_name,
     ranked,
     real_places,
     spells_sound,
 )
 from heedmap.targets.classes import at_place, class_index, given_or_top
-from heedmap.targets.target import Chosen, OneOrEach, Target, in_range, per_sample
+from heedmap.targets.target import Chosen, OneOrEach, Target, at, in_range, per_sample
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ class NextToken(Target):
         if labels_tokens(logits, context):
             return TokenLabel(self.token, None if self.position == -1 else self.position).choose(output, context)
         position = self.position_in(logits, context)
-        batch = torch.arange(len(logits), device=logits.device)
-        row = logits[batch, position]
+        row = at(logits, position)
         top = row.detach().argmax(-1)
         picked = given_or_top(per_sample(self.token, len(logits), "token"), top, lambda token: self._token(token, row))
         words = tuple(
@@ -138,12 +138,12 @@ class TokenLabel(Target):
         told = ~background(context, classes, frames=sound)
         for i, token in enumerate(per_sample(self.token, batch, "token")):
             shares = probabilities[i]
-            at = _surest(shares, real[i], told, labels[i]) if token is None else self._place(token, real[i])
+            where = _surest(shares, real[i], told, labels[i]) if token is None else self._place(token, real[i])
             if labels[i] is None:
-                labels[i] = int((shares[at].masked_fill(~told, -1) if token is None else shares[at]).argmax())
-            places.append(at)
+                labels[i] = int((shares[where].masked_fill(~told, -1) if token is None else shares[where]).argmax())
+            places.append(where)
         place, label = (torch.tensor(side, device=logits.device) for side in (places, labels))
-        row = logits[torch.arange(batch, device=logits.device), place]
+        row = at(logits, place)
         top = row.detach().argmax(-1)
         words = tuple(
             f"{called(c)} at {place_name(context, i, p, p, tokens)}"
@@ -234,8 +234,8 @@ class AnswerSpan(Target):
     @staticmethod
     def _allowed(context: Context, batch: int, tokens: int) -> Tensor:
         real = real_places(context, batch, tokens)
-        types = context.inputs.get("token_type_ids")
-        if not isinstance(types, Tensor) or types.shape != (batch, tokens):
+        types = of_shape(context.inputs, "token_type_ids", batch, tokens)
+        if types is None:
             return real
         second = real & (types.cpu() == 1)
         return torch.where(second.any(-1, keepdim=True), second, real)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heedmap.common.printable import closest
-from heedmap.data.explanation import Segment
 from heedmap.data.flow import Flow
+from heedmap.data.segments import Segment
 from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.explanation import Explanation
 from heedmap.methods import METHODS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from heedmap.datasets.sample import Sample, SampleInputs
 from heedmap.errors import InputError
-from heedmap.models.image import rgb
+from heedmap.models.media import rgb
 from heedmap.models.names import PREFIX
 from heedmap.zoo.material import SEED, SPLIT, Material, TruthKind, TruthOf, ZooSample
 from heedmap.zoo.samples import MATERIALS, right_answer

@@ -32,7 +32,7 @@ from heedmap.zoo.material import SEED, SPLIT, Batch, Evidence, Material, ZooSamp
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from heedmap.data.explanation import Segment
+    from heedmap.data.segments import Segment
     from heedmap.datasets.sample import Sample
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model

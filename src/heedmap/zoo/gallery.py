@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Bool, Float
 
-    from heedmap.data.explanation import Segment
+    from heedmap.data.segments import Segment
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.targets import Target

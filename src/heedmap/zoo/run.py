@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 from torch import Tensor, nn
 
-from heedmap.data.explanation import Segment
+from heedmap.data.segments import Segment
 from heedmap.errors import FileFormatError, InputError, OptionError, TrainingError
 from heedmap.evaluate.masking import INPUTS, MASKS, masked, no_words, source
 from heedmap.models.loader import load

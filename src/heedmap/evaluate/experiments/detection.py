@@ -18,7 +18,7 @@ from heedmap.evaluate.coco import encoded, found_measures
 from heedmap.evaluate.evaluation import Findings, MethodSpec, Part, usable
 from heedmap.evaluate.evidence import checked, cut, listed, overlap, plain, pointing, share, upsampled
 from heedmap.evaluate.statistics import Row
-from heedmap.models.image import rgb
+from heedmap.models.media import rgb
 from heedmap.outputs import get, needed, no_object, object_probabilities
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from heedmap.evaluate.statistics import Curve, Measure, Row, number_of, numbers_
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from heedmap.data.explanation import Segment
+    from heedmap.data.segments import Segment
     from heedmap.datasets.sample import Sample
     from heedmap.models.model import Model
 

@@ -22,8 +22,7 @@ from heedmap.evaluate.evidence import agreement, reasons, rebuilt, share_of, top
 from heedmap.evaluate.masking import check_remove
 from heedmap.evaluate.scoring import asked_once
 from heedmap.evaluate.statistics import Curve, Measure, Row, number_of
-from heedmap.models.inputs import placed
-from heedmap.models.text import token_limit
+from heedmap.models.inputs import placed, token_limit
 from heedmap.targets import ClassLogit
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from heedmap.evaluate.evidence import (
     upsampled,
 )
 from heedmap.evaluate.statistics import Measure, Row, Statistic, number_of, word_of
-from heedmap.models.image import rgb
+from heedmap.models.media import rgb
 from heedmap.targets import class_logits
 
 if TYPE_CHECKING:
