@@ -192,14 +192,10 @@ def plan(
     mixers: bool = True,
     **options: object,
 ) -> Plan:
-    """How :func:`heedmap.explain` would make an explanation, how much memory it would take, and about how long.
+    """How :func:`heedmap.explain`, given the same, would make an explanation, how much memory it would take, and about how long.
 
     The model runs a few times, forward. No target is pulled back and nothing is proved; to find where tokens are, the recorder
     pulls back through what lies before the first attention.
-
-    Args:
-        model, inputs, target, method, full, memory, memory_budget, labels, segments, mixers, options: as for
-            :func:`heedmap.explain`.
 
     Returns:
         The plan, by which an explanation of the same is made.

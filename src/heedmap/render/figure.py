@@ -154,7 +154,10 @@ def side_by_side(
         bars: as for :func:`plot`.
         theme: ``"light"`` or ``"dark"``.
         contour: whether to outline what lies above Otsu's threshold, in pictures.
-        alpha, cmap, width, dpi: as for :func:`plot`.
+        alpha: as for :func:`plot`.
+        cmap: as there.
+        width: as there.
+        dpi: as there.
         title: whether there are a line above that says what is explained, where that is the same in all columns, and warnings
             below.
 
