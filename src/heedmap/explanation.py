@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heedmap.data.explanation import ExplanationData
+from heedmap.data.explanation import ExplanationData, difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -86,8 +86,6 @@ class Explanation(ExplanationData):
             >>> change.segments["text"].labels[0][4], bool(change.scores[0] < 0)
             ('red', True)
         """
-        from heedmap.data.explanation import difference
-
         return difference(self, other)
 
     def words(self, index: int = 0) -> list[tuple[str, int, int]]:

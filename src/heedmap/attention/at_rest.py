@@ -94,14 +94,14 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
     loads its weights while it runs finds them, and what it puts in their place requires grad again afterwards. What a module
     keeps of a run as an attribute is left without a graph.
     """
-    with _shared(_put_back, model) as found:
+    with _shared(_found, model) as found:
         with _LOCK:
             found.rest()
         yield
 
 
 @contextmanager
-def _put_back(model: nn.Module) -> Iterator[_AsFound]:
+def _found(model: nn.Module) -> Iterator[_AsFound]:
     found = _AsFound.of(model)
     try:
         yield found

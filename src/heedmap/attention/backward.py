@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from graphlib import TopologicalSorter
 from typing import Any, TypeVar
 
 import torch
@@ -102,6 +101,11 @@ FEW = 3
 class Pulls:
     """The gradients of scalars at some tensors, one scalar of each sample after the other.
 
+    From the last attention up to the logits each row is computed by itself. So one backward pass of the sum of all scalars to the
+    lowest tensor through which every way to the attentions leads (the state after the last attention) gives each row the gradient
+    of its own scalar. From there each scalar needs a backward pass of its own: the head with its vocabulary, and the last layer's
+    feed-forward, are left out of it.
+
     Args:
         logits: (batch, places, vocabulary), that the scalars were read from: of all rows, or of the last ones.
         values: (batch, steps), the scalars, attached to the graph.
@@ -189,10 +193,11 @@ def _below(logits: Tensor, last: set[Any]) -> dict[Any, list[Any]]:
         node: [] if node in last else [child for child, _ in node.next_functions if child is not None]
         for node in ancestors(logits, through=lambda node: node not in last)
     }
-    leads = set(last)
-    for node in TopologicalSorter(children).static_order():  # each after all below it
-        if any(child in leads for child in children[node]):
-            leads.add(node)
+    above: dict[Any, list[Any]] = defaultdict(list)
+    for node, below in children.items():
+        for child in below:
+            above[child].append(node)
+    leads = set(reached(last & children.keys(), above.__getitem__))
     return {node: [c for c in below if c in leads] for node, below in children.items() if node in leads}
 
 

@@ -174,7 +174,7 @@ class Copies:
         drawn = [self._reached(asks, sides, alike, int(row)) for row in rows[torch.randperm(len(rows))[:DRAWS]]]
         for call, result in self._made:
             for axis in range(result.dim()):
-                indices = [reached.get((call, axis)) for reached in drawn]
+                indices = [of_row.get((call, axis)) for of_row in drawn]
                 if None not in indices and len(set(indices)) > 1:
                     self.found.add((call, axis))
 
@@ -199,8 +199,8 @@ def _least(asks: Tensor, sides: Sequence[Tensor], chosen: Tensor) -> tuple[Tenso
     if not of:
         return asks, chosen
     gradients = torch.autograd.grad(asks, of, chosen, retain_graph=True, allow_unused=True)
-    reached = [(side, g != 0) for side, g in zip(of, gradients, strict=True) if g is not None and bool(g.any())]
-    side, where = min(reached, key=lambda pair: float(pair[1].double().mean()))
+    depends = [(side, g != 0) for side, g in zip(of, gradients, strict=True) if g is not None and bool(g.any())]
+    side, where = min(depends, key=lambda pair: float(pair[1].double().mean()))
     return side, torch.randn_like(side) * where
 
 

@@ -26,7 +26,8 @@ class BlockLayout(NamedTuple):
 
     Attributes:
         axes: permutation to (…, rows, features).
-        order: (blocks, heads), which of the leading entries is which head of which block.
+        order: (blocks, heads), which of the leading entries is which head of which block; empty of an attention that is not
+            laid out in blocks yet.
     """
 
     axes: tuple[int, ...]

@@ -97,7 +97,7 @@ def record(
         inputs: what it is called with.
         batch: its batch size.
         check: whether it is to be proved that tokens mix nowhere else.
-        known: see :func:`proved`, of the model as it now is; None: it is looked up.
+        known: see :func:`~heedmap.attention.fingerprint.proved`, of the model as it now is; None: it is looked up.
         hasty: see :class:`~heedmap.attention.tape.Tape`; of a run that is to prove.
 
     Raises:
@@ -270,6 +270,8 @@ def rows_read(
 ) -> dict[int, tuple[State, Rows]]:
     """For each stream that the target reads, its state and the rows that are read.
 
+    These are the rows that answer to it by a way that passes through no attention.
+
     Args:
         recording: of the model, with the graph from the leaves to the output.
         states: of the streams whose attentions the target was computed from.
@@ -364,7 +366,7 @@ def _direct(given: Sequence[Tensor], values: Tensor, tensors: Sequence[Tensor]) 
     target = values.sum()
     ends = {_step(tensor) for tensor in given if tensor.requires_grad}
 
-    def before(step: Step) -> list[Step]:
+    def before(step: GraphStep) -> list[GraphStep]:
         return [] if step in ends else [made_of for made_of in step[0].next_functions if made_of[0] is not None]
 
     steps = set(reached([_step(target)], before))
@@ -381,10 +383,10 @@ def _direct(given: Sequence[Tensor], values: Tensor, tensors: Sequence[Tensor]) 
     return gradients
 
 
-Step = tuple[Any, int]
+GraphStep = tuple[Any, int]
 """A step of the graph, and which of its results."""
 
 
-def _step(tensor: Tensor) -> Step:
+def _step(tensor: Tensor) -> GraphStep:
     """The step of the graph that made a tensor."""
     return torch.autograd.graph.get_gradient_edge(tensor)[:2]

@@ -152,7 +152,7 @@ def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) 
     made = list(attentions)
     for index, shared in calls.items():
         made[index] = _side_by_side_of([_sharing_one([attentions[i] for i in same]) for same in shared])
-    parts = [_grouped(made, [of_rows[0] for of_rows in group], _of_one_softmax) for group in by_rows]
+    parts = [_grouped(made, [of_rows[0] for of_rows in group], _scored_alike) for group in by_rows]
     apart = [of_group for of_group in parts if len(of_group) > 1]
     return JoinedHeads(_without(graph, _further(calls)), made, attentions, calls, apart)
 
@@ -200,11 +200,11 @@ def _share(a: Attention, b: Attention) -> bool:
     """Whether two calls have the same A because they have the same q, k and mask, not by chance."""
     if (a.causal, a.scale, a.columns, a.heads) != (b.causal, b.scale, b.columns, b.heads):
         return False
-    return _of_one_softmax(a, b) and _equal(a.mask, b.mask) and _equal(a.probs, b.probs)
+    return _scored_alike(a, b) and _equal(a.mask, b.mask) and _equal(a.probs, b.probs)
 
 
-def _of_one_softmax(a: Attention, b: Attention) -> bool:
-    """Whether calls with other tokens have their weights of one softmax, over keys that are parted."""
+def _scored_alike(a: Attention, b: Attention) -> bool:
+    """Whether two calls multiplied the same; then calls with other tokens have their weights of one softmax."""
     return _alike(_scored(a), _scored(b))
 
 

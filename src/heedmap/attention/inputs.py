@@ -125,7 +125,8 @@ class ModelInputs(dict[str, Any]):
         towers: names of inputs of which is followed only what the language model gets; see :mod:`heedmap.attention.tower`.
         stopped: why, in words.
         turned: names of inputs that are here batch first, and that the model gets with its first two axes exchanged.
-        ends: steps at which they end, where that is before they meet other content; see :mod:`heedmap.attention.beginnings`.
+        ends: steps at which they end, where that is before they meet other content; see
+            :class:`~heedmap.attention.beginnings.Steps`.
     """
 
     segments: Mapping[str, str] | None = None

@@ -129,7 +129,7 @@ class TorchCall:
         return name_of(self.func)
 
     def bound(self, *names: str) -> dict[str, Any]:
-        """The arguments by their names, of which ``names`` are those that may be given without."""
+        """The arguments by name; ``names``: of those that are given by place, in order. One that was not given is missing."""
         return dict(zip(names, self.args, strict=False)) | self.kwargs
 
     def reduced_axes(self, tensor: Tensor) -> list[int]:

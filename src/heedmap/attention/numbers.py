@@ -270,7 +270,7 @@ def rows_reached(rows: Ids, reached: Bool[Tensor, ...], batch: int, tokens: int)
     return found[:-1].reshape(batch, tokens)
 
 
-# -- what is kept of tensors, and how it is walked through ------------------------------------------------------------
+# -- what is kept of tensors ------------------------------------------------------------------------------------------
 
 T = TypeVar("T")
 

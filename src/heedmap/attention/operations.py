@@ -242,7 +242,7 @@ def lacks_gradient(func: Any) -> bool:
     return isinstance(func, torch._ops.OpOverload) and func._schema.name in _LINEAR
 
 
-def laid_out(func: Any, result: Any) -> None:
+def keep_layout(func: Any, result: Any) -> None:
     """Sees to it that a batch norm gets the gradient of its result in the layout of the result.
 
     The backward of torch's batch norm on a CPU reads the gradient of one sample in the layout of the sample: where one of the

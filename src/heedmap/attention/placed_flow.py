@@ -1,4 +1,4 @@
-"""Streams of a recording that knows every token's number, and the proof that tokens mix in what was recorded only."""
+"""Streams of a recording that knows every token's number: which belong together, and what each attention reads of them."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ class Builder:
         check_followed(self.tape, of, f"mixer {event.index}")
         asks_of = self.sources(event.query_sources) or of
         read, out = (self.numbers.first(ids) for ids in (event.tokens_read, event.ids))
-        became = out.masked_fill(out == event.ids, NOTHING)
+        became = each(self._others, event.ids)
         if len(all_of(became)) and not event.query_sources:  # rows that became no tokens were cut off
             out = became
         if event.query_sources and set(all_of(read).tolist()) < set(all_of(out).tolist()):
@@ -340,6 +340,11 @@ class Builder:
         made = known or self._new(out, {}, asked)
         self._sized(event, made, asked)
         self._merged(event, made, asked, state)
+
+    def _others(self, ids: Ids) -> Ids:
+        """The tokens that these became, where they are others; else -1."""
+        first = self.numbers.first(ids)
+        return first.masked_fill(first == ids, NOTHING)
 
     def _is_earlier(self, known: PlacedStream, asked: PlacedStream, rows: Ids, state: State) -> bool:
         """Whether all these rows were made before, of the same tokens as they were in an earlier layer."""

@@ -200,6 +200,7 @@ def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, proof: Pr
     builder = Builder(tape, output)
     verify_same(proof.graph, builder.build())
     tape.reads.clear()
+    builder.answers.clear()  # the recording keeps the builder: the graph above the attentions is to go with its output
     parts, live = segments(builder, inputs), frozenset(builder.live)
     return Recording(tape, builder.graph, parts, output, inputs, live, builder.read_by_target, builder.before)
 
@@ -298,7 +299,7 @@ def prove(builder: Builder) -> None:
 
 
 def check_returned(builder: Builder, inputs: Mapping[str, Any]) -> None:
-    """MixingError where tokens mix in what is not recorded after the last attention or mixer; see :mod:`returned`."""
+    """MixingError where tokens mix in what is not recorded after the last attention or mixer."""
     tape, parts = builder.tape, segments(builder, inputs)
     sources = frozenset[int]().union(*(tape.tag(t).sources for t in builder.answers))
     unfollowed = read_through(tape, sources, builder.live) - builder.live

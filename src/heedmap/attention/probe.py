@@ -357,6 +357,8 @@ def _halves(graph: Graph, batch: int, device: torch.device) -> list[Tensor]:
     return halves
 
 
+# -- what is asked before a proof: whether it may take what it needs --------------------------------------------------
+
 Question = Callable[[Tape, Any], None]
 _ASKED: ContextVar[Question | None] = ContextVar("before a proof", default=None)
 

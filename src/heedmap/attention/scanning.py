@@ -84,7 +84,7 @@ class ScanningTape(PlacedTape):
     def __init__(self, batch: int, *, cut: bool, begun: Begun, regions: Regions | None) -> None:
         super().__init__(batch, cut=cut, begun=begun)
         self.regions, self._results = regions, dict[int, Values]()
-        self._begun, self._going_on = dict[int, int](), set[int]()
+        self._first_calls, self._going_on = dict[int, int](), set[int]()
         self._calls, self._pieces, self._entered, self._over = 0, Pieces(), 0, False
 
     def __enter__(self) -> Self:
@@ -106,12 +106,12 @@ class ScanningTape(PlacedTape):
     @property
     def has_regions(self) -> bool:
         """Whether tokens were mixed in a region."""
-        return bool(self._begun)
+        return bool(self._first_calls)
 
     def found(self) -> Regions:
         """The regions of the run, after it."""
         going_on = self._pieces.first(self._going_on)
-        heads = [call for piece, call in self._begun.items() if not self._pieces.first([piece]) & going_on]
+        heads = [call for piece, call in self._first_calls.items() if not self._pieces.first([piece]) & going_on]
         return Regions(self._results, frozenset(heads))
 
     def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -125,7 +125,7 @@ class ScanningTape(PlacedTape):
             return func(*args, **kwargs)
         if self._is_unknown(call):
             result = func(*args, **kwargs)
-            ops.laid_out(func, result)
+            ops.keep_layout(func, result)
             return self._of_none(replace(call, result=result))
         if self._is_read(call) or (self._looks and name in ADDS):
             self._ended(call)
@@ -264,7 +264,7 @@ class ScanningTape(PlacedTape):
     def _begin_region(self, name: str, t: Tensor) -> int:
         """A new piece of mixing, which is not followed before its result is found, unless it goes on into answers alone."""
         piece = self._pieces.new()
-        self._begun[piece] = self._calls
+        self._first_calls[piece] = self._calls
         if self.regions is None or self._calls not in self.regions.readouts:
             self.sources.append(Source("unfollowed", f"tokens are mixed by {name}", place=places.here()))
             self.set_tag(t, Tag(self.tag(t).sources | {len(self.sources) - 1}))

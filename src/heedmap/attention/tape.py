@@ -177,7 +177,7 @@ class Tape(TorchFunctionMode):
         if ops.lacks_gradient(func):
             return ops.Linear.apply(func, *args)
         result = func(*args, **kwargs)
-        ops.laid_out(func, result)
+        ops.keep_layout(func, result)
         return result
 
     def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -204,7 +204,7 @@ class Tape(TorchFunctionMode):
         if is_sparse and ops.takes_rows(func, args, kwargs):
             return self._propagate(func, args, kwargs, ops.by_rows(*args))
         result = func(*args, **kwargs)
-        ops.laid_out(func, result)
+        ops.keep_layout(func, result)
         if isinstance(result, Tensor):
             return self._propagate(func, args, kwargs, result)
         if isinstance(result, (tuple, list)):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict, TypeVar
 
 from heedmap.common.files import write_atomically
 from heedmap.data.flow import Flow
-from heedmap.data.segments import ENDED, Answer, Segment, Top, from_json, of_sample
+from heedmap.data.segments import ENDED, Answer, Segment, Top, of_sample, rows_of
 from heedmap.errors import FileFormatError, InputError, OptionError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class ExplanationData:
         """A copy in which tokens that were brought in by ``roles`` have no relevance, so that no scale is set by them.
 
         Args:
-            roles: keys of :data:`ROLES`, such as ``"system"`` and ``"template"``.
+            roles: keys of :data:`~heedmap.data.segments.ROLES`, such as ``"system"`` and ``"template"``.
 
         Raises:
             OptionError: there is no such role.
@@ -309,7 +309,7 @@ class ExplanationData:
         tensors, meta = _read(Path(path))
         try:
             return cls._unpack(tensors, meta)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise FileFormatError(
                 f"{path} is a heedmap file but its content is damaged ({error!r}); save it again"
             ) from error
@@ -345,13 +345,22 @@ class ExplanationData:
     def _unpack(cls, tensors: dict[str, Tensor], meta: _Header) -> Self:
         segments = {}
         for header in meta["segments"]:
-            name, plain = header["name"], {field: header[field] for field in SEGMENT_FIELDS if field in header}
-            relevance, positions = tensors[f"relevance/{name}"], tensors[f"positions/{name}"]
-            segments[name] = from_json(Segment, plain, relevance=relevance, positions=positions)
+            name, grid, labels = header["name"], header["grid"], header["labels"]
+            segments[name] = Segment(
+                name=name,
+                kind=header["kind"],
+                stream=header["stream"],
+                relevance=tensors[f"relevance/{name}"],
+                positions=tensors[f"positions/{name}"],
+                grid=None if grid is None else (grid[0], grid[1]),
+                labels=None if labels is None else rows_of(labels),
+                boundaries=None if (marks := header.get("boundaries")) is None else tuple(marks),
+                roles=None if (roles := header.get("roles")) is None else tuple(roles),
+            )
         labels, top = meta["prediction_labels"], None
-        if (odds := meta.get("top")) is not None:
+        if (odds := meta.get("top")) is not None:  # files of before there was any have none
             shares, target = tensors["top/probabilities"], tensors["top/target"]
-            top = from_json(Top, odds, probabilities=shares, target=target)
+            top = Top(rows_of(odds["labels"]), shares, target, odds["function"])
         return cls(
             segments=segments,
             target=tuple(meta["target"]),

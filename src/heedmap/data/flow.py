@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from heedmap.common.printable import counted, visible
-from heedmap.data.segments import from_json
+from heedmap.data.segments import rows_of
 from heedmap.errors import UnknownNameError
 
 ATTENTION_HEAD = ("attention", "kind", "flow", "heads", "queries×keys", "form", "gradient")
@@ -99,8 +99,17 @@ class Flow:
         """The inverse of :meth:`to_dict`."""
         known: Mapping[str, Any] = data
         return cls(
-            tuple(from_json(StreamInfo, stream) for stream in known["streams"]),
-            tuple(from_json(AttentionInfo, attention) for attention in known["attentions"]),
+            tuple(
+                StreamInfo(
+                    **{
+                        **s,
+                        "segments": tuple(s["segments"]),
+                        "rows": None if s["rows"] is None else rows_of(s["rows"]),
+                    }
+                )
+                for s in known["streams"]
+            ),
+            tuple(AttentionInfo(**{**a, "reads": tuple(a["reads"])}) for a in known["attentions"]),
             tuple(known["notes"]),
         )
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Box = tuple[float, float, float, float]
-"""x1, y1, x2, y2 in pixels; the left edge of the first pixel is 0, the right edge of the last is the width."""
+"""x1, y1, x2, y2: in pixels, where the left edge of the first is 0 and the right edge of the last is the width, or, of what a
+model found, as shares of the picture, 0 to 1."""
 
 
 @dataclass(frozen=True)

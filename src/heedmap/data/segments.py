@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -22,6 +22,7 @@ ENDED = "no token: the answer has ended"
 TENSORS = ("tokens", "rows", "probabilities", "top_probabilities", "others")
 Labels = tuple[tuple[str, ...], ...]
 Whole = TypeVar("Whole", bound="DataclassInstance")
+Item = TypeVar("Item")
 
 
 def of_sample(whole: Whole, index: int, *names: str) -> Whole:
@@ -31,13 +32,9 @@ def of_sample(whole: Whole, index: int, *names: str) -> Whole:
     return replace(whole, **alone)
 
 
-def from_json(make: Callable[..., Whole], plain: Mapping[str, object], /, **beside: object) -> Whole:
-    """A dataclass of its fields as JSON has them, tuples in place of lists at any depth, and of those ``beside``."""
-
-    def tuples(value: object) -> object:
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
-
-    return make(**{name: tuples(value) for name, value in plain.items()}, **beside)
+def rows_of(rows: Iterable[Iterable[Item]]) -> tuple[tuple[Item, ...], ...]:
+    """What JSON has as lists of lists; TypeError where it is anything else."""
+    return tuple(tuple(row) for row in rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,4 +198,10 @@ class Answer:
     @classmethod
     def unpack(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, object]) -> Self:
         """The inverse of :meth:`pack`."""
-        return from_json(cls, meta, **{name: tensors.get(f"answer/{name}") for name in TENSORS})
+        found = {name: tensors.get(f"answer/{name}") for name in TENSORS}
+        given: dict[str, Any] = {**found, **{name: _tuples(value) for name, value in meta.items()}}
+        return cls(**given)
+
+
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

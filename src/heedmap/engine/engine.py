@@ -136,9 +136,8 @@ class Engine:
         self.planned, self.least = False, 0
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
         self.batch, self.mixed = 0, ""
-        names: Mapping[int, str] | None = labels if labels is not None else getattr(self.subject, "labels", None)
         config = configuration(self.model)
-        self.context = Context.of(self.inputs, config, names, self.model.forward, self.subject)
+        self.context = Context.of(self.inputs, config, labels, self.model.forward, self.subject)
 
     def targets(self, wanted: AnyTarget | list[Entry]) -> list[Target]:
         """What was asked for, as targets."""

@@ -193,7 +193,8 @@ class Needs:
 def proof_peak(tape: Tape, output: object, model: nn.Module) -> int:
     """Bytes that the proof takes at most which follows a pass with its attention outputs cut out of the graph.
 
-    That is what the pass has made, and one vector; all others and the gradients come one after the other (``gradual.py``).
+    That is what the pass has made, and one vector; all others and the gradients come one after the other
+    (:func:`heedmap.attention.backward.pulled`).
     """
     read = list(tape.pulled_from())
     leaves = [source.tensor for source in tape.sources if source.tensor is not None]

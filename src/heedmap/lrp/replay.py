@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
-from heedmap.attention.at_rest import seed
 from heedmap.attention.attention import Layout
 from heedmap.attention.backward import ancestors
 from heedmap.attention.forward import call
@@ -53,7 +52,6 @@ class ForwardCall:
 
     def run(self, tape: Tape) -> Any:
         """The output of one more pass under a recorder, with the random numbers of every pass."""
-        seed()
         return call(self.model, self.inputs, tape)
 
     def valued(self, tape: Tape) -> tuple[Any, Float[Tensor, " batch"]]:

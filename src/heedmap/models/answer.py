@@ -217,7 +217,8 @@ class _Asked:
 
     def _targets(self, tokens: Sequence[int], others: Sequence[int]) -> tuple[str, ...]:
         """What each step explains, in words."""
-        named = zip(tokens, self.names(tokens), others, self.names(others), strict=True)
+        against = self.names(others) if max(others, default=-1) >= 0 else [""] * len(others)
+        named = zip(tokens, self.names(tokens), others, against, strict=True)
         return tuple(
             f"{name!r}{f' rather than {against!r}' if other >= 0 else ''}, token {number} of the answer"
             if token >= 0

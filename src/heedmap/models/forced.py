@@ -173,7 +173,7 @@ def in_parts(
 
 
 def part_ends(prompt: int, steps: int) -> list[int]:
-    """After which steps the part_ends end, so that the least is computed: a step costs as much as its pass has tokens."""
+    """After which steps the parts end, so that the least is computed: a step costs as much as its pass has tokens."""
 
     def cost(ends: Sequence[int]) -> int:
         return sum((end - start + PASSES) * (prompt + end) for start, end in zip([0, *ends], ends, strict=False))
@@ -185,15 +185,15 @@ def part_ends(prompt: int, steps: int) -> list[int]:
 
 
 def joined_parts(explained_parts: Sequence[Stepwise]) -> Stepwise:
-    """The steps of all part_ends, over the tokens of the last one.
+    """The steps of all parts, over the tokens of the last one.
 
     Raises:
-        AttentionError: ``auto`` chose other methods for other part_ends.
+        AttentionError: ``auto`` chose other methods for other parts.
     """
     methods = sorted({part.first.method for part in explained_parts})
     if len(methods) > 1:
         raise AttentionError(
-            f"part_ends of the answer can have {' or '.join(methods)} only, so the choice is not one; name a method"
+            f"parts of the answer can have {' or '.join(methods)} only, so the choice is not one; name a method"
         )
     tokens = {name: relevance.shape[2] for name, relevance in explained_parts[-1].relevance.items()}
 

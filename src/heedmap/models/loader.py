@@ -159,6 +159,8 @@ def _check_device(device: str | torch.device | None) -> None:
     """See that the device is there, before anything is loaded."""
     import torch
 
+    if device is None:
+        return
     try:
         torch.empty(0, device=device)
     except Exception as error:  # torch raises a RuntimeError, an AssertionError or a NotImplementedError, by the device

@@ -11,7 +11,7 @@ from heedmap.attention.at_rest import answering
 from heedmap.attention.forward import output_of
 from heedmap.attention.inputs import named
 from heedmap.data.picture import Picture
-from heedmap.engine.explain import explain, inspect
+from heedmap.engine.explain import explain, inspect, plan
 from heedmap.errors import InputError
 from heedmap.models.audio import Hearing
 from heedmap.models.image import AS_SEEN, NOT_GIVEN, Patch, all_seen, geometries, parted, pixels, trimmed, unprocessed
@@ -254,8 +254,6 @@ class Model:
 
         Arguments and errors are those of :meth:`explain`.
         """
-        from heedmap.engine.explain import plan
-
         asked: Callable[..., Plan] = plan  # which checks what is wanted itself
         return asked(self, self.inputs(text, image, boxes, audio, decoder_input_ids), **wanted)
 
@@ -394,7 +392,7 @@ class Model:
         known = standard(inputs, self.renamed)
         hearing = Hearing(known, self.config, self.processors.audio)
         names = [box_names(sample) for sample in listed(boxes)]
-        segments = labelled(hearing.laid_out(explanation.segments), hearing, self.tokenizer, names)
+        segments = labelled(hearing.laid_out(explanation.segments), known, hearing, self.tokenizer, names)
         told = explanation.flow.notes
         unknown = [note for note in unknown_words(self.tokenizer, get(known, "input_ids")) if note not in told]
         named = replace(explanation, segments=segments, flow=replace(explanation.flow, notes=(*told, *unknown)))
@@ -547,7 +545,7 @@ class Model:
     def _shown(self, images: list[object]) -> list[Picture]:
         """Each image with where on it the model looked."""
         if any(image is None for image in images):
-            return [all_seen(None, NOT_GIVEN)] * len(images)
+            return [all_seen(None, NOT_GIVEN) for _ in images]
         if "image" not in self.kind_row.takes:
             return [all_seen(rgb(image)) for image in images]
         try:
@@ -578,7 +576,6 @@ class Model:
             if given is not None:
                 raise InputError(f"{self.name} takes no decoder_input_ids: it is no encoder-decoder that speaks")
             return {}
-
         if given is not None:
             return placed(named(self.model, {"decoder_input_ids": given}), self.model)
         with answering(self.model):

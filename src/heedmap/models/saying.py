@@ -164,7 +164,6 @@ def _most(model: PreTrainedModel, inputs: Mapping[str, object], settings: Mappin
 
 def _room(model: PreTrainedModel, inputs: Mapping[str, object]) -> int:
     """How many tokens the model may say where nobody told: no more than it has places for."""
-
     ids, config = get(inputs, "input_ids"), configuration(model)
     if ids is None or "decoder_input_ids" in signature(model).parameters:
         return min(MAX_NEW_TOKENS, places_of(config, "decoder_input_ids") or MAX_NEW_TOKENS)
@@ -200,7 +199,6 @@ def begun(model: nn.Module, inputs: Mapping[str, object], settings: Mapping[str,
 
 
 def _begun(model: nn.Module, inputs: Mapping[str, object], prompts: Tensor, logits: Tensor | None) -> Prompt:
-
     given, config = get(inputs, "input_ids"), configuration(model)
     continues = given is not None and given.shape == prompts.shape and bool((given == prompts).all())
     takes = "decoder_input_ids" in signature(model).parameters

@@ -187,19 +187,21 @@ def unknown_words(tokenizer: Tokenizer | None, ids: Tensor | None) -> tuple[str,
 
 def labelled(
     segments: Mapping[str, Segment],
+    inputs: Mapping[str, object],
     hearing: Hearing,
     tokenizer: Tokenizer | None,
     boxes: Sequence[Sequence[str] | None],
 ) -> dict[str, Segment]:
     """The segments, those that can be told in words with one label a token; see ``Segment.labels`` and ``boundaries``.
 
-    ``hearing``: the call of the model; ``boxes``, for each sample the names of its boxes, where they have names.
+    ``inputs``: what the model was called with; ``hearing``: the same, for sound; ``boxes``: for each sample the names of its
+    boxes, where they have names.
     """
 
     def named(segment: Segment) -> Segment:
         labels: Labels | None = None
         if segment.kind == "text":
-            return _with_words(segment, hearing.inputs, tokenizer)
+            return _with_words(segment, inputs, tokenizer)
         if segment.kind == "boxes":
             batch, count = segment.relevance.shape
             labels = tuple(box_labels(count, boxes[n] if n < len(boxes) else None) for n in range(batch))
