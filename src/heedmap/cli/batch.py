@@ -68,7 +68,7 @@ def _ending(count: int, options: ExplainOptions) -> str:
     out, wanted = options.output.out, options.many.ending
     ending = f".{(wanted or 'png').lower().removeprefix('.')}"
     if ending not in ENDINGS:
-        known = ", ".join(writer[1:] for writer in ENDINGS)
+        known = ", ".join(ending[1:] for ending in ENDINGS)
         raise UnknownNameError(f"--as is {wanted!r}; known are {known}")
     there = f"there {'is' if count == 1 else 'are'} {counted(count, 'input')}"
     if out is None and (wanted is not None or not options.output.as_json):

@@ -66,7 +66,6 @@ def methods(
 
     asked_for = [heedmap.METHODS[each.partition(":")[0]] for each in name or heedmap.METHODS]
     if markdown is not None:
-        from heedmap.common.files import write_output
         from heedmap.methods.cards import page
 
         write_output(markdown, page(asked_for).encode())
@@ -226,12 +225,12 @@ def recommend(
     subject = model.load()
     material: list[Mapping[str, object]] = [
         {role: value for role, value in asked(subject, one).items() if value is not None} for one in given
-    ]
+    ] or _drawn(subject, reader, options.seed)
     with progress_bar() as bar:
         task = bar.add_task(f"methods on {subject.name}", total=1.0)
         answer = run(
             subject,
-            material or _drawn(subject, reader, options.seed),
+            material,
             methods=chosen,
             budget=options.budget,
             target=wanted,
@@ -342,7 +341,6 @@ def _donors(subject: Model, remove: str, seed: int) -> tuple[Sample, ...]:
 
 def _drawn(subject: Model, reader: Reader | None, seed: int) -> list[Mapping[str, object]]:
     """Inputs of a data set, or else of the zoo's own world, drawn by the seed."""
-
     from heedmap.evaluate.experiments.choosing import BUDGETS
     from heedmap.evaluate.masking import donors_of
     from heedmap.zoo.dataset import plain

@@ -48,7 +48,7 @@ def choices(*words: str) -> Callable[[str], list[str]]:
 
 
 def word_option(words: Sequence[str], about: str, *names: str) -> OptionInfo:
-    """An option that is one of a few words, which a shell offers; see :func:`check_words`."""
+    """An option for which a shell offers these words; where no others are taken, :func:`check_words` sees to it."""
     return typer.Option(*names, help=about, autocompletion=choices(*words))
 
 

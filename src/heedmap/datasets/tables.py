@@ -316,6 +316,8 @@ class ParquetTable:
 
     def _source(self, value: object, key: str) -> Path | bytes:
         found = stored(value, self._folder)
+        if found == "":
+            raise SampleError(f"row {key} has an empty path as a picture; expected bytes, or a path")
         if not isinstance(found, Path | bytes):
             raise SampleError(f"row {key} has a {type(found).__name__} as a picture; expected bytes, or a path")
         return found

@@ -192,10 +192,23 @@ def plan(
     mixers: bool = True,
     **options: object,
 ) -> Plan:
-    """How :func:`heedmap.explain`, given the same, would make an explanation, how much memory it would take, and about how long.
+    """How :func:`heedmap.explain` would make an explanation, how much memory it would take, and about how long.
 
     The model runs a few times, forward. No target is pulled back and nothing is proved; to find where tokens are, the recorder
     pulls back through what lies before the first attention.
+
+    Args:
+        model: as for :func:`heedmap.explain`, and so on for all others.
+        inputs: as there.
+        target: as there.
+        method: as there.
+        full: as there.
+        memory: as there.
+        memory_budget: as there.
+        labels: as there.
+        segments: as there.
+        mixers: as there.
+        options: as there.
 
     Returns:
         The plan, by which an explanation of the same is made.

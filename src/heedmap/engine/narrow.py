@@ -425,6 +425,9 @@ def _told(values: Tensor) -> str:
 
 
 # -- an answer on a part, in its place in the answer on the whole ------------------------------------------------------------
+#
+# So any target, however it reads an output, can be asked of a run on a part: the rest is as it was, and has no gradient.
+# The samples of a batch that are run one by one (one_by_one.py) are put in place by it, too.
 
 
 def tensors_of(output: object) -> list[Tensor]:

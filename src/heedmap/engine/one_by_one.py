@@ -149,7 +149,7 @@ def _cuts(inputs: ModelInputs, batch: int) -> Iterator[tuple[Shares, dict[str, T
             if int(rows.sum()) == size and len(rows) == batch:
                 found.append(({name: rows.tolist()}, {}))
             elif int(rows.sum()) == size:
-                found.append(({}, {name: rows, grid: torch.ones_like(rows)}))
+                found.append(({}, {name: rows, grid: torch.ones(len(rows), dtype=torch.int64)}))
         found += [({name: c.tolist()}, {}) for c in counts if int(c.sum()) == size]
         found += [({name: [size // batch] * batch}, {})] if size % batch == 0 else []
         found += [({}, {name: torch.ones(size, dtype=torch.int64)})] if size > batch and not found else []

@@ -2,8 +2,8 @@
 
 Memory is counted, not guessed: of a forward pass that was recorded, all that its graph and the recorded attentions hold. What
 comes on top of it (gradients, blocks of A, relevance) follows from their sizes. Time is that of a plain forward pass on this
-machine, times factors that were fitted (``bench/cost.py``, ``docs/scale.md``). What memory does not suffice for all the same is
-tried again with less.
+machine, times factors that were fitted (``bench/cost.py``, ``docs/scale.md``). What memory does not suffice for all the same, the
+engine (``Engine.with_less``) tries again with less: :data:`BUDGETS`.
 """
 
 from __future__ import annotations

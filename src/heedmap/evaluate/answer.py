@@ -152,6 +152,7 @@ def _drawn(explanation: Explanation, keys: Sequence[str], seed: int) -> Explanat
     segments = {}
     for name, segment in explanation.segments.items():
         tokens = segment.relevance.shape[1]
+        # the 1 and the 0 tell these draws from others of the seed; published figures rest on them
         rows = [np.random.default_rng((seed, zlib.crc32(key.encode()), 1, 0)).random(tokens) for key in keys]
         uniform = torch.from_numpy(np.stack(rows)).to(segment.relevance.dtype)
         segments[name] = replace(segment, relevance=uniform.where(segment.positions >= 0, 0))

@@ -237,7 +237,7 @@ class EvaluationPlan:
             "samples": min(self.count, len(self.reader)),
             "seed": self.seed,
             "part": self.part,
-            "contenders": [asdict(contender) for contender in self.contenders],
+            "contenders": [asdict(spec) for spec in self.contenders],
         }
 
 
@@ -325,40 +325,39 @@ def _begun(plan: EvaluationPlan, measured: bool) -> tuple[list[MethodSpec], dict
     refused: dict[str, str] = {}
     first: Part | None = None if measured or plan.evaluation.together else ([], {})
     sample: Sample | None = None
-    for contender in plan.contenders:
-        own = None if first is None else _first_part(plan, contender)
+    for spec in plan.contenders:
+        own = None if first is None else _first_part(plan, spec)
         if first is not None and own is not None:
             rows, skipped = first
-            rows += (
-                [row for row in own[0] if row["method"] == contender.name] if rows else own[0]
-            )  # truth comes with each
+            # what is true comes with the rows of each method: it is kept once
+            rows += [row for row in own[0] if not rows or row["method"] == spec.name]
             skipped |= own[1]
-            fit.append(contender)
+            fit.append(spec)
             continue
         sample = sample or _readable(plan)
         try:
-            plan.evaluation.rows(plan.subject, [sample], [contender], plan.seed)
-            fit.append(contender)
+            plan.evaluation.rows(plan.subject, [sample], [spec], plan.seed)
+            fit.append(spec)
             first = None
         except MissingLibraryError:
             raise
         except HeedmapError as error:
-            refused[contender.name] = str(error)
+            refused[spec.name] = str(error)
     if not fit:
         raise InputError(f"no method fits {plan.subject.name} here: {next(iter(refused.values()))}")
     return fit, refused, first
 
 
-def _first_part(plan: EvaluationPlan, contender: MethodSpec) -> Part | None:
-    """What is measured of the contender on the first part; None where it or a sample fails, or nothing is measured."""
+def _first_part(plan: EvaluationPlan, spec: MethodSpec) -> Part | None:
+    """What is measured of a method on the first part; None where it or a sample fails, or nothing is measured."""
     try:
         samples = [plan.reader[index] for index in plan.parts[0]]
-        rows, skipped = plan.evaluation.rows(plan.subject, samples, [contender], _seed(plan, samples))
+        rows, skipped = plan.evaluation.rows(plan.subject, samples, [spec], _seed(plan, samples))
     except MissingLibraryError:
         raise
     except HeedmapError:
         return None
-    return (rows, skipped) if any(row["method"] == contender.name for row in rows) else None
+    return (rows, skipped) if any(row["method"] == spec.name for row in rows) else None
 
 
 def _readable(plan: EvaluationPlan) -> Sample:

@@ -317,9 +317,11 @@ def foreign(made: Iterable[Tensor], given: set[Any]) -> str:
         MissingRuleError: an operation without a rule is among them.
     """
     for node in ancestors(*made, through=lambda node: node not in given):
-        if isinstance(node, NoRule._backward_cls) and node not in given:
+        if node in given:
+            continue
+        if isinstance(node, NoRule._backward_cls):
             raise MissingRuleError(str(getattr(node, "reason", "")))
-        if node not in given and not isinstance(node, NODES) and node_name(node) not in MOVES:
+        if not isinstance(node, NODES) and node_name(node) not in MOVES:
             return str(node.name()).rpartition("::")[2]
     return ""
 

@@ -1,4 +1,4 @@
-"""What the paper sets beside itself: raw attention, rollout, Grad-CAM on attention, relevance propagation (LRP), and chance."""
+"""Baselines: raw attention, rollout, Grad-CAM on attention and LRP, as the paper has them; AttnLRP; and chance."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ ATTENTION_GRADCAM = Method(
 )
 
 
-CHOICES = {"rules": tuple(RULES)}
+RULE_CHOICES = {"rules": tuple(RULES)}
 
 
 def _partial(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
@@ -220,7 +220,7 @@ PARTIAL_LRP = Method(
     summary="the LRP relevance of the last layer's attention, mean over heads",
     source="Voita et al., ACL 2019, arXiv 1905.09418; as the baseline of Chefer, Gur, Wolf, ICCV 2021, section 4",
     options={"rules": "chefer", "share_constants": False, "positive": False, "min_max": "none", "drop_self": True},
-    choices={**CHOICES, "min_max": ("none", "matrix")},
+    choices={**RULE_CHOICES, "min_max": ("none", "matrix")},
     prepare=_partial,
 )
 
@@ -235,7 +235,7 @@ TRANSFORMER_ATTRIBUTION = Method(
     summary="LRP relevance of attention weighted by its gradient, the product of (that + identity) over the layers",
     source="Chefer, Gur, Wolf, CVPR 2021, arXiv 2012.09838; cross-attention as the baseline of the same, ICCV 2021",
     options={"rules": "chefer", "share_constants": False, "normalize": False, "start_layer": 0, "drop_self": True},
-    choices=CHOICES,
+    choices=RULE_CHOICES,
     prepare=_attribution,
 )
 
@@ -249,7 +249,7 @@ FULL_LRP = Method(
     summary="LRP relevance of the input itself: embeddings, patches, boxes, pixels",
     source="Bach et al., PLoS ONE 2015; as the baseline of Chefer, Gur, Wolf, CVPR 2021, arXiv 2012.09838",
     options={"rules": "chefer", "share_constants": False, "pixels": False},
-    choices=CHOICES,
+    choices=RULE_CHOICES,
     attribute=_leaves,
 )
 

@@ -93,6 +93,14 @@ def _libra(run: TargetView, options: Mapping[str, object]) -> TargetView:
     return balanced(run, "libra_generic")
 
 
+def _libra_prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
+    return prepare(run, options, _libra)
+
+
+def _libra_rest(run: TargetView, options: Mapping[str, object]) -> RelevanceRows | None:
+    return rest(run, options, _libra)
+
+
 LIBRA_GENERIC = Method(
     name="libra_generic",
     summary="the paper's rules on Libra gradients: attention, norms' deviations and gates held constant on the way back",
@@ -105,8 +113,8 @@ LIBRA_GENERIC = Method(
         "drop_self": True,
         "drop_identity": False,
     },
-    prepare=partial(prepare, view=_libra),
-    rest=partial(rest, view=_libra),
+    prepare=_libra_prepare,
+    rest=_libra_rest,
 )
 
 
@@ -130,6 +138,14 @@ def _best(run: TargetView, options: Mapping[str, object]) -> TargetView:
         return run
 
 
+def _heedmap_prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
+    return prepare(run, options, _best, self_in_rule_10=False)
+
+
+def _heedmap_rest(run: TargetView, options: Mapping[str, object]) -> RelevanceRows | None:
+    return rest(run, options, _best, self_in_rule_10=False)
+
+
 HEEDMAP = Method(
     name="heedmap",
     summary="heedmap's own: the paper's rules on Libra gradients, each token that another stream asks standing for itself",
@@ -137,6 +153,6 @@ HEEDMAP = Method(
     "Wolf, ICCV 2021",
     options={"gradients": "best", "start_layer": 0, "drop_self": True, "drop_identity": False},
     choices={"gradients": ("best", "libra", "plain")},
-    prepare=partial(prepare, view=_best, self_in_rule_10=False),
-    rest=partial(rest, view=_best, self_in_rule_10=False),
+    prepare=_heedmap_prepare,
+    rest=_heedmap_rest,
 )

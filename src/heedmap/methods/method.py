@@ -175,6 +175,7 @@ class TargetView:
     parts: Mapping[int, Sequence[InputSpan]] = field(default_factory=dict)
     heads: JoinedHeads | None = None
     notes: list[str] = field(default_factory=list)
+    _relevances: dict[tuple[str, bool, bool], Relevances] = field(default_factory=dict, init=False)
 
     @property
     def batch(self) -> int:
@@ -229,19 +230,23 @@ class TargetView:
             MissingRuleError: see there.
             AttentionError: the second forward pass was not like the first.
         """
+        key = (str(options["rules"]), bool(options["share_constants"]), inputs)
+        if key in self._relevances:
+            return self._relevances[key]
         if self.replay is None:
             raise UnfollowedAttentionError(
                 "the relevance of attention matrices by relevance propagation is not defined through windows, merged tokens and "
                 "other mixers, so there is no map; choose 'generic' with cam='gradient', or 'full_lrp' or 'attn_lrp', which give "
                 "relevance to the input's features where each operation has a rule"
             )
-        found = propagate(self.replay, str(options["rules"]), bool(options["share_constants"]), inputs)
+        found = propagate(self.replay, *key)
         if self.heads is not None:
             found = Relevances(self.heads.relevances(found.attentions), found.leaves)
         for index, relevance in found.attentions.items():
             a = self.attentions[index] if index < len(self.attentions) else None
             if a is None or relevance.shape != (a.batch, a.heads, a.queries, a.keys):
                 raise unlike(f"attention {index} of the pass for relevance propagation")
+        self._relevances[key] = found
         return found
 
     def relevance_cam(self, index: int, relevances: Relevances) -> AnyMatrix:

@@ -175,8 +175,8 @@ def filtered(picture: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colu
     pad = [WINDOW // 2 if size > WINDOW // 2 else 0 for size in picture.shape]
     edge = F.pad(picture[None, None], (pad[1], pad[1], pad[0], pad[0]), mode="reflect")[0, 0]
     windows = edge.unfold(0, 1 + 2 * pad[0], 1).unfold(1, 1 + 2 * pad[1], 1).flatten(2).sort(-1).values
-    count = windows.shape[-1]
-    ranks = torch.arange(count, dtype=picture.dtype, device=picture.device) - count // 2
+    size = windows.shape[-1]
+    ranks = torch.arange(size, dtype=picture.dtype, device=picture.device) - size // 2
     mean = windows.mean(-1, keepdim=True)
     spread = windows.std(-1, correction=0, keepdim=True) / torch.where(mean > 0, mean, 1.0)
     weights = torch.exp(-ranks.square() / (2 * spread.square()).clamp(min=torch.finfo(picture.dtype).tiny))
@@ -192,19 +192,19 @@ def without(own: Float[Tensor, " tokens"], others: Float[Tensor, " tokens"]) -> 
 
 def _grid(run: TargetView, span: InputSpan, options: Mapping[str, object]) -> tuple[int, int] | None:
     """Rows and columns of a picture's tokens; of a square number of them that nothing tells more of, as many of both."""
-    count = span.positions.shape[1]
+    tokens = span.positions.shape[1]
     grid = options["grid"]
     if grid is not None:
         rows, columns = grid if isinstance(grid, Iterable) else (0, 0)
-        if rows * columns != count:
-            raise OptionError(f"grid is {grid!r}, and the picture has {count} tokens")
+        if rows * columns != tokens:
+            raise OptionError(f"grid is {grid!r}, and the picture has {tokens} tokens")
         return rows, columns
     if span.grid is not None:
         return span.grid
-    tensor, side = run.graph.sources[span.leaf].tensor, isqrt(count)
-    whole = tensor is not None and tensor.shape[:2] == (run.batch, count)
-    told = f"{side} rows and columns; grid=(rows, columns) says others" if whole and side**2 == count else ""
-    note = f"method 'tam': how the picture's {count} tokens lie is not known"
+    tensor, side = run.graph.sources[span.leaf].tensor, isqrt(tokens)
+    whole = tensor is not None and tensor.shape[:2] == (run.batch, tokens)
+    told = f"{side} rows and columns; grid=(rows, columns) says others" if whole and side**2 == tokens else ""
+    note = f"method 'tam': how the picture's {tokens} tokens lie is not known"
     run.notes.append(f"{note}; they are taken as {told}" if told else f"{note}, so they are not filtered")
     return (side, side) if told else None
 

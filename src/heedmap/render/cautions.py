@@ -21,8 +21,6 @@ from heedmap.render.words import words
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from heedmap.data.explanation import ExplanationData
-    from heedmap.data.segments import Segment
 SINK = 3.0
 """A first word with more than so many times the relevance of all others together is a sink."""
 ALIKE, FEWEST = 0.05, 4

@@ -228,26 +228,27 @@ def to_bytes(
     ending: str, explanation: ExplanationData, image: Shown, sound: Sound | None, **options: Unpack[MapFigureLook]
 ) -> bytes:
     """Sample 0 (``.json``: the whole batch) as a file of one of :data:`ENDINGS` but the last; see :func:`write`."""
-    from heedmap.data.picture import Picture
-    from heedmap.render.overlay import MOST_SIDE
-
     if ending == ".json":
         return to_json(explanation).encode()
     if ending != ".html":
         return figure_bytes(figure(explanation, 0, image, sound, **options), ending, options.get("dpi", DOTS))
+    from heedmap.data.picture import Picture
+    from heedmap.render.overlay import MOST_SIDE
+
     if isinstance(image, Picture):  # whole maps have places for what the model saw alone
         image = image.as_seen() if explanation.maps else image.fitted(1, MOST_SIDE)
     return page(explanation, 0, image, sound).encode()
 
 
 def _comparison(ending: str, first: ExplanationData, second: ExplanationData, **options: Unpack[FigureLook]) -> bytes:
-    from heedmap.render.figure import side_by_side
-    from heedmap.render.page import comparison_page
-
     if ending == ".json":
         return comparison_json(first, second).encode()
     if ending == ".html":
+        from heedmap.render.page import comparison_page
+
         return comparison_page(first, second).encode()
+    from heedmap.render.figure import side_by_side
+
     pair = {"first text": first, "second text": second}
     return figure_bytes(side_by_side(pair, **options), ending, options.get("dpi", DOTS))
 

@@ -107,7 +107,8 @@ def answer_rows(explanation: ExplanationData, index: int = 0) -> MapRows:
 def answers_rows(answers: DrawnAnswers) -> MapRows:
     """Several answers, the first 40."""
     segments = [explanation.segments for explanation in answers.explanations[:MOST_WORDS]]
-    told, first = visible(answers.text) if answers.joined else ", ".join(answers.names), answers.explanations[0]
+    first = answers.explanations[0]
+    told = visible(answers.text) if answers.joined else ", ".join(answers.names)
     heading = (told, first.method, first.choice)
     return MapRows(answers.names[:MOST_WORDS], segments, heading, answers.boxes[:MOST_WORDS])
 
@@ -138,8 +139,8 @@ def plot_rows(
     """A figure of an answer's words, :func:`answer_rows`, or of several answers, :func:`answers_rows`.
 
     Of each text, and of boxes, a matrix: a row for each, coloured from 0 to its own largest value, and a column for each word of
-    the text. Of sound the same over seconds, above its wave; of a picture a small map for each, with its box outlined. Of an
-    input no more than the 60 most relevant words are drawn, in their order; special tokens are not.
+    the text. Of sound the same over seconds, above its wave; of a picture a small map for each, and its box where it has one. Of
+    an input no more than the 60 most relevant words are drawn, in their order; special tokens are not.
 
     Args:
         rows: what to draw.
@@ -370,8 +371,8 @@ class DrawnMatrix:
     def figure(self, heading: str, look: Theme, colours: Colormap) -> Figure:
         """The matrix, and its heads."""
         asks, asked = (_short(names) if len(names) <= MOST_NAMES else [] for names in (self.asks, self.asked))
-        left = MARGIN + (0.085 * max(map(len, asks)) + 0.1 if asks else 0.5)
-        above = HEADING + 0.3 + (0.085 * max(map(len, asked)) + 0.1 if asked else 0.3)
+        left = MARGIN + (LETTER * max(map(len, asks)) + 0.1 if asks else 0.5)
+        above = HEADING + 0.3 + (LETTER * max(map(len, asked)) + 0.1 if asked else 0.3)
         size = (_inches(asked, self.values.shape), _inches(asks, self.values.shape[::-1]))
         across = min(HEADS_ACROSS, max(1, -(-len(self.heads) // max(1, int(size[1] // (BESIDE + 0.2))))))
         deep = -(-len(self.heads) // across) * (BESIDE + 0.2) if self.heads else 0.0

@@ -1,4 +1,5 @@
-"""Reports in HTML that stand alone, with no script and nothing loaded from elsewhere, and fragments of them for notebooks."""
+"""Reports in HTML that stand alone, with no script and nothing loaded from elsewhere, and fragments of them for notebooks; in
+them one of several things can be chosen, to see its map: an answer, or a token and what it draws from others (``full=True``)."""
 
 from __future__ import annotations
 
@@ -275,8 +276,9 @@ def picker(title: str, choices: Sequence[Choice], chosen: int, grid: tuple[int, 
         chosen: at first.
         grid: rows and columns of the grid in which the choices lie; their maps stand beside it.
     """
-    whole, tracks = "\0".join((title, *(choice.panel for choice in choices))), ""
+    whole = "\0".join((title, *(choice.panel for choice in choices)))
     group = "heedmap-" + sha256(whole.encode("utf-8", "replace")).hexdigest()[:12]
+    tracks = ""
     if grid is not None:
         rows, columns = grid
         across = f"grid-template-columns:repeat({columns},{PATCH}rem) minmax(12rem,1fr)"

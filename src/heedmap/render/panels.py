@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-    from heedmap.data.segments import Segment
     from heedmap.render.overlay import TokenValues
-    from heedmap.render.sound import Sound
 
 FALLBACKS = (
     "Noto Sans",

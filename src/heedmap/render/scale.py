@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from torch import Tensor
 
-    from heedmap.data.explanation import ExplanationData
-    from heedmap.data.segments import Segment
 FROM_ZERO, MIN_MAX, AROUND_ZERO = "from 0", "min–max", "around 0"
 STEPS = 40
 FAINT = 0.15

@@ -34,11 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-    from heedmap.data.explanation import ExplanationData
-    from heedmap.data.picture import Box, Picture
-    from heedmap.data.segments import Segment
     from heedmap.render.overlay import TokenValues
-    from heedmap.render.sound import Sound
 
 RELEVANCE, SHARE = "relevance", "share of each map's total"
 MOST_BARS, FEW_BARS = 50, 8
@@ -344,8 +340,15 @@ class _PatchView(View):
     def cell(self, row: Row, column: str, look: Look) -> Cell:
         segment, values, scale = row.segments[column], row.values[column], row.scales[column]
         style, picture, theme = look.style, look.picture_of(segment), look.theme
-        on = partial(panels.draw_patches, style=style, picture=picture, theme=theme)
-        draw = partial(on, segment=segment, values=values, scale=scale)
+        draw = partial(
+            panels.draw_patches,
+            segment=segment,
+            values=values,
+            scale=scale,
+            style=style,
+            picture=picture,
+            theme=theme,
+        )
         cmap, told = panels.picture_map(scale, style, picture, theme), panels.picture_words(picture, style)
         return Cell(look.tall(segment), draw, "", cmap, told=told)
 
@@ -370,8 +373,16 @@ class _BoxView(View):
         shown, named = len(drawn.shown), len(panels.boxes_in_order(values, scale, picture)[1])
         told = [f"the {named} strongest of {shown} are named"] if named < shown else []
         width = min(look.room.width, tall * picture.image.width / picture.image.height)
-        on = partial(panels.draw_boxes, style=look.style, picture=picture, inches=width, theme=look.theme)
-        draw = partial(on, values=values, names=drawn.labels, scale=scale)
+        draw = partial(
+            panels.draw_boxes,
+            values=values,
+            names=drawn.labels,
+            scale=scale,
+            style=look.style,
+            picture=picture,
+            inches=width,
+            theme=look.theme,
+        )
         colours = panels.listed(scale.colours(look.theme, look.style.cmap, over=True))
         return Cell(tall, draw, "", colours, told=[*told, picture.note])
 

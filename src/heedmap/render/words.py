@@ -25,7 +25,6 @@ from heedmap.render.scale import Scale, chip_colours, either, scale_of, token_sc
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from heedmap.data.segments import Segment
 SPECIAL = re.compile(r"\[[A-Z_0-9]+\]|<[^<>]*>")
 """What looks like a special token, where nobody told which are."""
 BLANK, WHITE = "␣", "␣⏎⇥"

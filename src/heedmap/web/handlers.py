@@ -256,7 +256,7 @@ class Handlers:
         said = question.pop("decoder_input_ids", None)
 
         def work(subject: Model) -> Explanation:
-            progress = _begun(tell, f"explaining every word by {way.method}")
+            progress = _telling(tell, f"explaining every word by {way.method}")
             explained: Callable[..., Explanation] = explain_answer  # Way.options are the method's own
             explanation = explained(
                 subject,
@@ -281,7 +281,7 @@ class Handlers:
 
         def work(subject: Model) -> Effect:
             before, after = asked.predictions, again.predictions
-            options = {**way.options, "progress": _begun(tell, f"explaining both by {way.method}")}
+            options = {**way.options, "progress": _telling(tell, f"explaining both by {way.method}")}
             return compared(subject, before, after, choice, None, asked.boxes, way.method, options, asked.sound)
 
         effect = self.models.use(asked.model, work, tell)
@@ -352,7 +352,7 @@ def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
         return None, UNEXPECTED
 
 
-def _begun(tell: Tell, doing: str) -> Progress:
+def _telling(tell: Tell, doing: str) -> Progress:
     """Tells what is being done, if somebody still waits for it; and then how far it is."""
     go_on()
     tell(doing)
@@ -362,7 +362,7 @@ def _begun(tell: Tell, doing: str) -> Progress:
 def _explanation(
     subject: Model, asked: Exchange, choice: Prediction, way: Way, begin: Start | None, tell: Tell
 ) -> Explanation:
-    progress = _begun(tell, f"explaining by {way.method}")
+    progress = _telling(tell, f"explaining by {way.method}")
     inputs = asked.predictions.inputs_of(choice)
     if begin is not None and not within(inspect(subject, inputs, target=choice.target)):
         raise InputError(f"the input is too long to explain from a token: at most {MOST_TOKENS:,} tokens; give less")

@@ -73,7 +73,8 @@ def options_label(method: str) -> str:
         return "Options"
     named = []
     for name, default in known.options.items():
-        shown, choices = default if isinstance(default, str) else json.dumps(default), known.choices.get(name)
+        shown = default if isinstance(default, str) else json.dumps(default)
+        choices = known.choices.get(name)
         named.append(f"{name}={shown}" + (f" ({' or '.join(choices)})" if choices else ""))
     return f"Options of {method}, by default {' '.join(named)}"
 

@@ -105,7 +105,7 @@ class Column:
     picture: Picture | None = None
     alone: bool = False
 
-    def fragment(self, body: Markup) -> Markup:
+    def element(self, body: Markup) -> Markup:
         """``body`` with what lies under whole maps, where there are some."""
         return fragment(body, seen(self.picture) if self.explanation.maps else None)
 
@@ -133,7 +133,7 @@ class Columns:
         parts = []
         for column, scales, body in self._drawn(self.beside):
             boxes = relevant_boxes(column.picture, column.explanation, scales)
-            parts.append(macro("web.column", column.name, boxes, column.fragment(body)))
+            parts.append(macro("web.column", column.name, boxes, column.element(body)))
         table = self._table()
         return (fragment(table) if table else table) + macro("web.columns", self.note, parts)
 
@@ -147,7 +147,7 @@ class Columns:
             named = Markup("<h2>{}</h2>{}")
             bodies = [named.format(column.name, body) for column, _, body in self._drawn(ALONE)]
             body = self._table() + render("comparison.html", note=self.note, bodies=bodies)
-            return document(self.columns[0].fragment(body), "heedmap: comparison").encode()
+            return document(self.columns[0].element(body), "heedmap: comparison").encode()
         from heedmap.render.figure import side_by_side
 
         pictures = {column.name: column.picture for column in self.columns if column.picture is not None}

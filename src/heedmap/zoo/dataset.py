@@ -103,8 +103,12 @@ def first(subject: Model, material: Material, count: int) -> ZooSamples:
 
 def _samples(subject: Model, *kinds: TruthKind) -> ZooSamples:
     """With the first of these kinds of truth that is known for the model."""
-    known = ((name, material.truths.get(kind)) for kind in kinds for name, material in MATERIALS.items())
-    return _reader(subject, {name: truth_of for name, truth_of in known if truth_of is not None})
+    truths: dict[str, TruthOf] = {}
+    for kind in kinds:
+        for name, material in MATERIALS.items():
+            if kind in material.truths:
+                truths.setdefault(name, material.truths[kind])
+    return _reader(subject, truths)
 
 
 def _reader(subject: Model, truths: Mapping[str, TruthOf]) -> ZooSamples:

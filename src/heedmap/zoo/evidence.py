@@ -370,7 +370,7 @@ def tables(name: str, figures: ModelFigures) -> Iterator[Table]:
             title=f"zoo/{name}: {SEGMENTS[segment]}, {counted(entry['samples'], 'sample')}", title_justify="left"
         )
         table.add_column("method")
-        for figure in _figures_of(entry):
+        for figure in _figure_names(entry):
             table.add_column(FIGURES[figure], justify="right")
         for row, values in entry["rows"].items():
             table.add_row(row, *(_cell(values[figure]) for figure in values), style="dim" if row in REFERENCES else "")
@@ -408,7 +408,7 @@ def _model_text(name: str, figures: KeptFigures) -> str:
 
 
 def _segment_text(segment: str, entry: SegmentFigures) -> str:
-    figures, rows = _figures_of(entry), entry["rows"]
+    figures, rows = _figure_names(entry), entry["rows"]
     best = {figure: max(values[figure][0] for values in rows.values()) for figure in figures}
     head = f"| | {' | '.join(FIGURES[figure] for figure in figures)} |\n|---|{'---|' * len(figures)}"
     lines = [
@@ -420,7 +420,7 @@ def _segment_text(segment: str, entry: SegmentFigures) -> str:
     return "\n".join((title, "", head, *lines, "", verdicts, ""))
 
 
-def _figures_of(entry: SegmentFigures) -> list[str]:
+def _figure_names(entry: SegmentFigures) -> list[str]:
     return list(next(iter(entry["rows"].values())))
 
 

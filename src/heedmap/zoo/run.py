@@ -290,8 +290,9 @@ class RandomMasks:
             )
         for name in parts:
             _, value = source(self.subject, inputs, name)
-            grid, size = None, int(getattr(self.subject.config, "patch_size", 1))
+            grid: tuple[int, int] | None = None
             if name == "image":
+                size = int(getattr(self.subject.config, "patch_size", 1))
                 grid = value.shape[-2] // size, value.shape[-1] // size
             keep = torch.rand(len(value), grid[0] * grid[1] if grid else value.shape[1]) >= self.share
             if name == "text":
