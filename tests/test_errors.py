@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, CLIPConfig, CLIPModel
@@ -141,6 +142,37 @@ def test_damaged_files(model: nn.Module, tmp_path: Path, name: str) -> None:
     path = tmp_path / "map.safetensors"
     heedmap.explain(model, WORDS).save(path)
     DAMAGE[name](path)
+    with pytest.raises(errors.FileFormatError, match=r"map\.safetensors"):
+        heedmap.Explanation.load(path)
+
+
+IN_HEADERS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "top is a list": lambda header: header.update(top=[1]),
+    "top is a word": lambda header: header.update(top="a"),
+    "labels of the top are a number": lambda header: header["top"].update(labels=5),
+    "a stream is a word": lambda header: header["flow"].update(streams=["a"]),
+    "an attention is nothing": lambda header: header["flow"].update(attentions=[None]),
+    "rows of a stream are a number": lambda header: header["flow"]["streams"][0].update(rows=5),
+    "a stream without rows": lambda header: header["flow"]["streams"][0].pop("rows"),
+    "a segment without labels": lambda header: header["segments"][0].pop("labels"),
+    "a grid of one number": lambda header: header["segments"][0].update(grid=[5]),
+    "a grid that is a number": lambda header: header["segments"][0].update(grid=5),
+    "labels that are a number": lambda header: header["segments"][0].update(labels=5),
+    "labels of a sample that are a number": lambda header: header["segments"][0].update(labels=[5]),
+    "boundaries that are a number": lambda header: header["segments"][0].update(boundaries=5),
+}
+"""What a header holds by its form, but not as it was written."""
+
+
+@pytest.mark.parametrize("name", list(IN_HEADERS))
+def test_damaged_headers(model: nn.Module, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "map.safetensors"
+    heedmap.explain(model, WORDS).save(path)
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    header = json.loads(metadata["json"])
+    IN_HEADERS[name](header)
+    save_file(tensors, path, {**metadata, "json": json.dumps(header)})
     with pytest.raises(errors.FileFormatError, match=r"map\.safetensors"):
         heedmap.Explanation.load(path)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from hand_mixers import LENGTH, Switched
 from torch import Tensor, nn
 
 import heedmap
+from heedmap.attention import placing
+from heedmap.attention.at_rest import recording_state
 
 
 class Counted(nn.Module):
@@ -77,3 +82,18 @@ def test_what_was_found_does_not_outlive_a_dtype_a_weight_or_another_batch() -> 
     several = relevance(model, words(batch=3))
     rows = [relevance(model, {"input_ids": row[None]})[0] for row in words(batch=3)["input_ids"]]
     torch.testing.assert_close(several, torch.stack(rows))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_recording_holds_its_output_in_one_place(case: dict[str, int]) -> None:
+    """So that what lies above the attentions is freed with it, where each word of an answer is pulled back by itself."""
+    model = Switched(**case)
+    with recording_state(model):
+        for _ in range(2):  # one that is proved, and one that is remembered
+            recording = placing.record(model, words(), 1)
+            output = weakref.ref(recording.output)
+            assert isinstance(output(), Tensor)
+            recording.output = None
+            gc.collect()
+            assert output() is None
+            assert recording.tape.attentions

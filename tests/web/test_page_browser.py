@@ -123,10 +123,11 @@ def test_a_chosen_method_ends_before_the_arrow_of_its_list_and_is_whole_on_a_pho
 def test_a_slow_method_tells_how_far_it_is_over_the_map_alone(page: Any) -> None:
     choose(page, "method", "occlusion")
     page.locator("#answers label").nth(1).click()
-    told = page.get_by_text(re.compile(r"explaining by occlusion: \d+ of 144"))
+    seen = page.locator(":not([role=status])")  # Gradio says it to screen readers, too, and later
+    told = page.get_by_text(re.compile(r"explaining by occlusion: \d+ of 144")).and_(seen)
     told.first.wait_for()
     assert page.locator("#answers label").first.is_visible()
-    assert page.locator("#result").get_by_text(re.compile("explaining by")).count() == told.count() == 1
+    assert page.locator("#result").get_by_text(re.compile("explaining by")).and_(seen).count() == told.count() == 1
     told.wait_for(state="detached")
     page.locator("#result h2").get_by_text("object query 8").wait_for()
     assert page.faults == []
