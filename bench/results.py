@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from heedmap.errors import HeedmapError
-from heedmap.evaluate.folder import SUMMARY, RunFolder, read_summary, row_of, verdict
+from heedmap.evaluate.folder import SUMMARY, RunFolder, read_summary
+from heedmap.evaluate.report import row_of, verdict
 from heedmap.models.loader import load
 from heedmap.packaged import fetch
 from heedmap.zoo.dataset import answered

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from heedmap.errors import MissingLibraryError
-from heedmap.evaluate.folder import _duration, notes, report, tables
+from heedmap.evaluate.report import _duration, notes, report, tables
 from heedmap.evaluate.statistics import ranks
 
 

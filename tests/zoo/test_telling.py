@@ -14,7 +14,7 @@ from heedmap.zoo.evidence import measure, weights
 from heedmap.zoo.material import right_ones
 from heedmap.zoo.samples import MATERIALS
 from heedmap.zoo.tasks import pixel_values, scenes, telling
-from heedmap.zoo.tasks.telling import END, LONGEST, PLACE, QUESTION, WORDS, prompt
+from heedmap.zoo.tasks.telling import ENDED, LONGEST, PLACE, QUESTION, WORDS, prompt
 from heedmap.zoo.world import Shapes, judge, listing
 
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -59,7 +59,7 @@ def test_batches_are_windows_of_one_stream_and_end_their_answers():
     whole, part = telling.batch(0, "train", 4, 5), telling.batch(0, "train", 6, 2)
     assert torch.equal(part["pixel_values"], whole["pixel_values"][2:4])
     for mine, theirs in zip(part["labels"].tolist(), whole["labels"][2:4].tolist(), strict=True):
-        answers = [row[: row.index(WORDS.index(END)) + 1] for row in (mine, theirs)]
+        answers = [row[: row.index(WORDS.index(ENDED)) + 1] for row in (mine, theirs)]
         assert answers[0] == answers[1]
         assert not any(row[len(answers[0]) :] != [0] * (len(row) - len(answers[0])) for row in (mine, theirs))
 

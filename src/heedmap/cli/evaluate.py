@@ -318,7 +318,7 @@ def _measure(
         return
     from rich.console import Console
 
-    from heedmap.evaluate.folder import notes, tables
+    from heedmap.evaluate.report import notes, tables
 
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -268,6 +268,8 @@ def run(plan: EvaluationPlan, path: Path, done: Done = lambda _: None) -> Summar
         OutputError: it cannot be written, or another process is writing it.
         InputError: the model does not fit the evaluation, or no sample can be used.
     """
+    from heedmap.evaluate.report import conclude
+
     _check(plan)
     folder = RunFolder(path)
     with folder.locked():
@@ -284,7 +286,7 @@ def run(plan: EvaluationPlan, path: Path, done: Done = lambda _: None) -> Summar
         parts = len(plan.parts)
         skipped = {**plan.reader.problems, **folder.skipped(parts)}
         summary = summarised(plan, plan.evaluation.findings(folder.rows(parts)), skipped, refused)
-        folder.conclude(summary, parts)
+        conclude(folder, summary, parts)
         return summary
 
 

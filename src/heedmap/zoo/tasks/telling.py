@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     )
     from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionTransformer
 
-END, AROUND, PLACE, WHOLE = (
+ENDED, AROUND, PLACE, WHOLE = (
     "<end_of_utterance>",
     "<fake_token_around_image>",
     "<image>",
     "<global-img>",
 )
-SIGNS = (PAD, UNKNOWN, END, AROUND, PLACE, WHOLE)
+SIGNS = (PAD, UNKNOWN, ENDED, AROUND, PLACE, WHOLE)
 """Tokens that are no words, by the names that Idefics 3 has for them."""
 WORDS = (*SIGNS, *VOCABULARY, ",", "?")
 """Every token; the position is its id."""
@@ -91,7 +91,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.decoder = decoders.WordPiece(cleanup=True)
     words.add_special_tokens(list(SIGNS))
-    names = {"pad_token": PAD, "unk_token": UNKNOWN, "eos_token": END}
+    names = {"pad_token": PAD, "unk_token": UNKNOWN, "eos_token": ENDED}
     return PreTrainedTokenizerFast(tokenizer_object=words, clean_up_tokenization_spaces=False, **names)
 
 
@@ -130,7 +130,7 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
 
     tower = ViTForImageClassification.from_pretrained(folder_of(TOWER), local_files_only=True)
     rest = {name: value for name, value in settings.items() if name not in ("tower", *GUIDES)}
-    ids = {"pad_token_id": WORDS.index(PAD), "bos_token_id": None, "eos_token_id": WORDS.index(END)}
+    ids = {"pad_token_id": WORDS.index(PAD), "bos_token_id": None, "eos_token_id": WORDS.index(ENDED)}
     text = {"model_type": "llama", "vocab_size": len(WORDS), "max_position_embeddings": PLACES, **ids, **rest}
     config = Idefics3Config(
         vision_config=_seeing(tower.config),
@@ -174,7 +174,7 @@ def _take_tower(tower: Idefics3VisionTransformer, trained: ViTForImageClassifica
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
     """Pixels, the question, and the answers with their ends, padded on the right; what is told to patches."""
     pictures = scenes(seed, split, start, count)
-    answers = [f"{listing(scene).text}{END}" for scene in pictures]
+    answers = [f"{listing(scene).text}{ENDED}" for scene in pictures]
     labels = tokenizer()(answers, padding=True, padding_side="right", return_tensors="pt")["input_ids"]
     shown = labelled(seed, split, start, count)
     told = {name: shown[name] for name in ("patches", "shown", "outlines")}
