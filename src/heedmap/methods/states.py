@@ -39,7 +39,7 @@ class Block:
 BY_NUMBERS = "tokens are followed by their numbers only (windows, merged tokens, other mixers)"
 
 
-class _Second:
+class _SecondPass:
     """What a method needs of a second pass; ``method`` and ``streams``, what it needs of streams, are for messages."""
 
     def __init__(self, run: TargetView, method: str, streams: str = "") -> None:
@@ -108,7 +108,7 @@ def chained(run: TargetView, method: str) -> tuple[ResidualTape, dict[int, Block
             numbers only, or a block is no chain of residual connections.
         AttentionError: the second forward pass was not like the recorded one.
     """
-    second = _Second(run, method, "streams that ask themselves only, in blocks with ")
+    second = _SecondPass(run, method, "streams that ask themselves only, in blocks with ")
     if any(not e.is_self for e in second.edges):
         raise second.undefined("a stream asks another one (cross-attention)")
     if any(s.joins for s in run.graph.streams):
@@ -121,7 +121,7 @@ def chained(run: TargetView, method: str) -> tuple[ResidualTape, dict[int, Block
 
 def of_stream(run: TargetView, tape: ResidualTape, stream: int, method: str) -> dict[int, Block]:
     """The block of each attention of a stream to itself that the target depends on; errors as of :func:`activations`."""
-    second = _Second(run, method)
+    second = _SecondPass(run, method)
     second.edges = [edge for edge in second.edges if edge.stream == stream and edge.is_self]
     return second.blocks(tape)
 
@@ -139,7 +139,7 @@ def activations(
         AttentionError: the second forward pass was not like the recorded one.
         MissingRuleError, GradientError: see :func:`heedmap.lrp.replay.states`.
     """
-    kept, second, found = run.from_layer(options["start_layer"]), _Second(run, method), []
+    kept, second, found = run.from_layer(options["start_layer"]), _SecondPass(run, method), []
     blocks = second.blocks(states(second.replay, balanced=options["gradients"] == "libra"))
     for edge in second.edges:
         if edge.attention in kept:
