@@ -102,7 +102,7 @@ def test_parts_of_an_answer_by_other_methods_are_no_answer():
         def __init__(self, method):
             self.first = type("First", (), {"method": method})()
 
-    with pytest.raises(AttentionError, match=r"attn_lrp or generic only.*name a method"):
+    with pytest.raises(AttentionError, match=r"^parts of the answer can have attn_lrp or generic only.*name a method"):
         joined_parts([Part("generic"), Part("attn_lrp")])
 
 

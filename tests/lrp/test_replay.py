@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 import heedmap
 from heedmap.errors import GradientError, MissingRuleError, OptionError
+from heedmap.lrp.replay import propagate
+from heedmap.methods import method
 
 METHODS = ("partial_lrp", "transformer_attribution", "full_lrp", "attn_lrp")
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
@@ -164,3 +166,14 @@ def test_the_input_has_no_whole_maps() -> None:
 def test_an_unknown_rule_set_is_refused() -> None:
     with pytest.raises(OptionError, match="expected one of 'chefer', 'chefer_orig'"):
         heedmap.explain(Encoder(nn.GELU()), {"features": features()}, method="generic", cam="lrp", rules="lxt")
+
+
+def test_relevance_is_propagated_once_for_a_map_and_what_is_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(method, "propagate", lambda *args: calls.append(args) or propagate(*args))
+    subject = heedmap.load("zoo/gpt-lists")
+    text = heedmap.zoo_sample("gpt-lists").inputs["text"]
+    subject.explain(text=text, cam="lrp", full=True, drop_identity=True)
+    assert len(calls) == 1
+    subject.explain(text=text, cam="lrp", target=[1, 2])
+    assert len(calls) == 3

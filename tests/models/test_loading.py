@@ -11,7 +11,7 @@ import torch
 import heedmap
 from heedmap.engine.explain import explain
 from heedmap.errors import InputError, ModelLoadError
-from heedmap.models import MODELS, Subject, load
+from heedmap.models import MODELS, Subject, load, loader
 from heedmap.models.kinds import KINDS, kind_of
 
 KIND_OF = {
@@ -67,6 +67,17 @@ def test_dtype_and_device_reach_the_inputs(folder):
     assert subject.model.dtype == torch.bfloat16
     assert subject.inputs(image=np.zeros((20, 30, 3), np.uint8))["pixel_values"].dtype == torch.bfloat16
     assert load(folder("vit"), dtype=torch.float64).model.dtype == torch.float64
+
+
+def test_no_device_is_asked_for_where_none_is_named(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        torch, "empty", lambda *sizes, **options: asked.append(options) or torch.zeros(*sizes, **options)
+    )
+    loader._check_device(None)
+    assert asked == []
+    loader._check_device("cpu")
+    assert asked == [{"device": "cpu"}]
 
 
 @pytest.mark.parametrize("dtype", ["float31", "int8", "Tensor", 16])
